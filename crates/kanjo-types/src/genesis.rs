@@ -1,0 +1,244 @@
+//! The genesis: the readable file from which everything else can be checked.
+//!
+//! Its digest is the chain id. The digest covers the content, not the spacing of the file.
+
+use crate::access::{Access, AccessError};
+use crate::amount::Amount;
+use crate::codec;
+use crate::hash::{self, TAG_GENESIS};
+use crate::id::{ChainId, UserId, WalletId};
+use crate::transaction::check_token;
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The only genesis version there is.
+pub const GENESIS_VERSION: u8 = 1;
+
+/// Rules that hold for the life of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// How far ahead `valid_until_ms` may be, and so how long ids are remembered.
+    pub replay_window_ms: u64,
+    /// May anyone register a user and open wallets for it? Otherwise only operators register users.
+    pub open_registration: bool,
+    /// May any user create tokens? Otherwise only operators.
+    pub open_tokens: bool,
+    /// Names of users of this genesis that may always do both.
+    pub operators: Vec<String>,
+}
+
+/// A voter of the first membership.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Voter {
+    /// For people.
+    pub name: String,
+    /// Ed25519 vote key, 64 hexadecimal digits.
+    #[serde(with = "hex::serde")]
+    pub key: [u8; 32],
+}
+
+/// A first user.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstUser {
+    /// Name used inside this file.
+    pub name: String,
+    /// Its keys.
+    pub access: Access,
+}
+
+/// A first token; they are numbered from 1 in the order of the file.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstToken {
+    /// Short unique name.
+    pub symbol: String,
+    /// Long name.
+    pub name: String,
+    /// Decimal places.
+    pub decimals: u8,
+    /// Name of the issuing user.
+    pub issuer: String,
+}
+
+/// A first wallet with its balances.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstWallet {
+    /// Name of the owning user.
+    pub owner: String,
+    /// Which of its wallets.
+    #[serde(default)]
+    pub number: u64,
+    /// Amounts in smallest units by token symbol.
+    #[serde(default)]
+    pub balances: BTreeMap<String, Amount>,
+}
+
+/// The first state of a ledger and its rules.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Genesis {
+    /// [`GENESIS_VERSION`].
+    pub version: u8,
+    /// Name of the ledger, for people.
+    pub name: String,
+    /// Time of the genesis block, milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// Rules.
+    pub rules: Rules,
+    /// First membership; a certificate needs more than half of it.
+    pub voters: Vec<Voter>,
+    /// First users.
+    pub users: Vec<FirstUser>,
+    /// First tokens.
+    pub tokens: Vec<FirstToken>,
+    /// First wallets.
+    pub wallets: Vec<FirstWallet>,
+}
+
+/// The genesis breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GenesisError {
+    /// Another version.
+    #[error("genesis version {0}; this software knows version 1")]
+    Version(u8),
+    /// Outside 1 s … 7 days.
+    #[error("rules.replay_window_ms is {0}; it must be 1,000 (1 s) to 604,800,000 (7 days)")]
+    ReplayWindow(u64),
+    /// None, or too many.
+    #[error("{0} voters; a ledger has 1 to 1,024")]
+    VoterCount(usize),
+    /// A name or key used twice, or a name that is empty or too long.
+    #[error("{0} '{1}' is used twice, empty, or longer than 64 bytes")]
+    Name(&'static str, String),
+    /// Refers to a user or token that the file does not have.
+    #[error("{0} refers to '{1}', which this genesis does not define")]
+    Unknown(&'static str, String),
+    /// Keys that break a rule.
+    #[error("user '{0}': {1}")]
+    Access(String, AccessError),
+    /// A token that breaks a rule.
+    #[error("token '{0}': {1}")]
+    Token(String, String),
+    /// Balances of a token add up to more than 2¹²⁸ − 1.
+    #[error("first balances of token '{0}' add up to more than 2^128 - 1")]
+    Supply(String),
+}
+
+/// Most bytes of a name in a genesis.
+const NAME_MAX: usize = 64;
+
+fn claim<'a>(
+    seen: &mut BTreeSet<&'a str>,
+    what: &'static str,
+    name: &'a str,
+) -> Result<(), GenesisError> {
+    if name.is_empty() || name.len() > NAME_MAX || !seen.insert(name) {
+        return Err(GenesisError::Name(what, name.to_owned()));
+    }
+    Ok(())
+}
+
+impl Genesis {
+    /// The chain id: digest of the canonical bytes of this value.
+    #[must_use]
+    pub fn chain_id(&self) -> ChainId {
+        ChainId(hash::digest(TAG_GENESIS, &[&codec::to_bytes(self)]))
+    }
+
+    /// The id of the first user with this name.
+    #[must_use]
+    pub fn user_id(&self, name: &str) -> Option<UserId> {
+        let user = self.users.iter().find(|user| user.name == name)?;
+        Some(UserId::derive(self.chain_id(), &user.access, 0))
+    }
+
+    /// The id of a wallet of the first user with this name.
+    #[must_use]
+    pub fn wallet_id(&self, owner: &str, number: u64) -> Option<WalletId> {
+        Some(WalletId::derive(self.chain_id(), self.user_id(owner)?, number))
+    }
+
+    /// Votes needed for a certificate of the first membership: 50 % + 1.
+    #[must_use]
+    pub fn quorum(&self) -> usize {
+        self.voters.len() / 2 + 1
+    }
+
+    /// Checks every rule stated in this module.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub fn check(&self) -> Result<(), GenesisError> {
+        if self.version != GENESIS_VERSION {
+            return Err(GenesisError::Version(self.version));
+        }
+        if !(1_000..=604_800_000).contains(&self.rules.replay_window_ms) {
+            return Err(GenesisError::ReplayWindow(self.rules.replay_window_ms));
+        }
+        if !(1..=1_024).contains(&self.voters.len()) {
+            return Err(GenesisError::VoterCount(self.voters.len()));
+        }
+        let mut names = BTreeSet::new();
+        claim(&mut names, "ledger name", &self.name)?;
+        let mut voters = BTreeSet::new();
+        let mut voter_keys = BTreeSet::new();
+        for voter in &self.voters {
+            claim(&mut voters, "voter", &voter.name)?;
+            if !voter_keys.insert(voter.key) {
+                return Err(GenesisError::Name("voter key", hex::encode(voter.key)));
+            }
+        }
+        self.check_users_and_tokens()
+    }
+
+    fn check_users_and_tokens(&self) -> Result<(), GenesisError> {
+        let mut users = BTreeSet::new();
+        let mut accesses = BTreeSet::new();
+        for user in &self.users {
+            claim(&mut users, "user", &user.name)?;
+            user.access.check().map_err(|error| GenesisError::Access(user.name.clone(), error))?;
+            if !accesses.insert(codec::to_bytes(&user.access)) {
+                return Err(GenesisError::Name("keys of user", user.name.clone()));
+            }
+        }
+        let known = |what, name: &String| {
+            if users.contains(name.as_str()) {
+                Ok(())
+            } else {
+                Err(GenesisError::Unknown(what, name.clone()))
+            }
+        };
+        self.rules.operators.iter().try_for_each(|name| known("rules.operators", name))?;
+        let mut supplies = BTreeMap::new();
+        for token in &self.tokens {
+            check_token(&token.symbol, &token.name, token.decimals).map_err(|(refusal, _)| {
+                GenesisError::Token(token.symbol.clone(), refusal.sentence().to_owned())
+            })?;
+            known("a token's issuer", &token.issuer)?;
+            if supplies.insert(token.symbol.as_str(), Amount::ZERO).is_some() {
+                return Err(GenesisError::Name("token", token.symbol.clone()));
+            }
+        }
+        let mut wallets = BTreeSet::new();
+        for wallet in &self.wallets {
+            known("a wallet's owner", &wallet.owner)?;
+            if !wallets.insert((wallet.owner.as_str(), wallet.number)) {
+                return Err(GenesisError::Name("wallet of", wallet.owner.clone()));
+            }
+            for (symbol, amount) in &wallet.balances {
+                let supply = supplies
+                    .get_mut(symbol.as_str())
+                    .ok_or_else(|| GenesisError::Unknown("a balance", symbol.clone()))?;
+                *supply = supply
+                    .checked_add(*amount)
+                    .ok_or_else(|| GenesisError::Supply(symbol.clone()))?;
+            }
+        }
+        Ok(())
+    }
+}
