@@ -1,0 +1,315 @@
+//! Requests and answers of the HTTP API under `/v1`, shared by the node and the client.
+//!
+//! JSON for people, and a binary form for machines that submit thousands of payments per request
+//! ([`frames`]). Plain data only.
+//!
+//! # Invariants
+//! - An answer speaks of final blocks only: certified and on disk.
+//! - Every refusal carries a stable `code`, a sentence, and the field that caused it ([`ErrorBody`]).
+#![forbid(unsafe_code)]
+
+pub mod frames;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use kanjo_types::block::TokenAmount;
+use kanjo_types::outcome::{Refusal, ResultCode};
+use kanjo_types::record::Record;
+use kanjo_types::transaction::SignedTransaction;
+use kanjo_types::{
+    Amount, Certificate, ChainId, Hash, Header, TokenId, TransactionId, UserId, WalletId,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Media type of the binary forms (requests of framed transactions, answers of Borsh outcomes).
+pub const BINARY_MEDIA_TYPE: &str = "application/octet-stream";
+
+/// Most transactions in one submit request.
+pub const SUBMIT_TRANSACTIONS_MAX: usize = 65_536;
+/// Most bytes in one submit request.
+pub const SUBMIT_BYTES_MAX: usize = 32 << 20;
+/// Most items in one page of a listing.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Why a request was not served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// Stable name, such as `bad_signature`.
+    pub code: String,
+    /// One sentence for people.
+    pub message: String,
+    /// Which part of the request caused it, such as `body.operations[0].amount`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+}
+
+/// What came of one submitted transaction.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, ToSchema,
+)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum SubmitOutcome {
+    /// In a final block; `result` says whether it was done or failed.
+    Recorded {
+        /// Digest of the signed body.
+        #[schema(value_type = String)]
+        id: TransactionId,
+        /// Height of the block.
+        height: u64,
+        /// Position in the block.
+        position: u32,
+        /// `ok`, or why it failed.
+        #[schema(value_type = String)]
+        result: ResultCode,
+        /// The operation that failed, counted from 0.
+        failed_operation: Option<u32>,
+    },
+    /// Not taken; nothing recorded.
+    Refused {
+        /// Why.
+        #[schema(value_type = String)]
+        refusal: Refusal,
+        /// Which field.
+        field: String,
+    },
+}
+
+/// What came of several submitted transactions, in their order.
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, BorshSerialize, BorshDeserialize, ToSchema,
+)]
+pub struct SubmitAnswer {
+    /// One for each transaction.
+    pub outcomes: Vec<SubmitOutcome>,
+}
+
+/// The node and its ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Version of the node software.
+    pub version: String,
+    /// Name of the ledger.
+    pub ledger: String,
+    /// Chain id.
+    #[schema(value_type = String)]
+    pub chain: ChainId,
+    /// Height of the newest final block.
+    pub height: u64,
+    /// Hash of its header.
+    #[schema(value_type = String)]
+    pub header_hash: Hash,
+    /// Its time, milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// Transactions in all final blocks, failed ones included.
+    pub transactions: u64,
+    /// Users, wallets, tokens and wallet states.
+    pub rows: RowCounts,
+    /// Longest distance of `valid_until_ms` from now.
+    pub replay_window_ms: u64,
+    /// `running`, `storage_full`, or `stopped` after a disk error.
+    pub state: String,
+}
+
+/// How many rows the tables hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RowCounts {
+    /// In `users`.
+    pub users: u64,
+    /// In `wallets`.
+    pub wallets: u64,
+    /// In `tokens`.
+    pub tokens: u64,
+    /// In `wallet_states` (current ones).
+    pub wallet_states: u64,
+}
+
+/// A record version with its hash and where it was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordView {
+    /// Hash of the record.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+    /// The record.
+    #[schema(value_type = Object)]
+    pub record: Record,
+    /// Height of the block that made it.
+    pub height: u64,
+    /// Position of its transaction in the block.
+    pub position: u32,
+    /// Time of that block.
+    pub time_ms: u64,
+    /// Id of that transaction (the chain id for the genesis).
+    #[schema(value_type = String)]
+    pub transaction_id: TransactionId,
+}
+
+/// A wallet's balance in one token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BalanceView {
+    /// Which token.
+    #[schema(value_type = u32)]
+    pub token: TokenId,
+    /// Its symbol.
+    pub symbol: String,
+    /// Its decimal places.
+    pub decimals: u8,
+    /// In smallest units.
+    #[schema(value_type = String)]
+    pub balance: Amount,
+    /// Version of the wallet state.
+    pub version: u64,
+    /// Hash of the wallet state.
+    #[schema(value_type = String)]
+    pub state: Hash,
+}
+
+/// A wallet and what it holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WalletView {
+    /// Which wallet.
+    #[schema(value_type = String)]
+    pub id: WalletId,
+    /// Whose.
+    #[schema(value_type = String)]
+    pub owner: UserId,
+    /// Hash of the wallet's record.
+    #[schema(value_type = String)]
+    pub record: Hash,
+    /// Balances by ascending token.
+    pub balances: Vec<BalanceView>,
+    /// The ledger height this answer speaks of (at least).
+    pub height: u64,
+}
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UserView {
+    /// Which user.
+    #[schema(value_type = String)]
+    pub id: UserId,
+    /// Its present record.
+    pub current: RecordView,
+    /// Its wallets, by ascending id; at most [`PAGE_MAX`].
+    #[schema(value_type = Vec<String>)]
+    pub wallets: Vec<WalletId>,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Which token.
+    #[schema(value_type = u32)]
+    pub id: TokenId,
+    /// Short unique name.
+    pub symbol: String,
+    /// Long name.
+    pub name: String,
+    /// Decimal places.
+    pub decimals: u8,
+    /// Who issues and redeems.
+    #[schema(value_type = String)]
+    pub issuer: UserId,
+    /// Ever issued, smallest units.
+    #[schema(value_type = String)]
+    pub issued: Amount,
+    /// Ever redeemed, smallest units.
+    #[schema(value_type = String)]
+    pub redeemed: Amount,
+    /// In circulation: issued − redeemed = the sum of all balances.
+    #[schema(value_type = String)]
+    pub supply: Amount,
+}
+
+/// A page of wallet-state versions, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryPage {
+    /// Versions, newest first.
+    pub versions: Vec<RecordView>,
+    /// Pass as `before` to get the next page; absent at the first version.
+    pub next_before: Option<u64>,
+}
+
+/// A transaction in a final block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TransactionView {
+    /// Digest of the signed body.
+    #[schema(value_type = String)]
+    pub id: TransactionId,
+    /// Hash of the transaction record.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+    /// Height of the block.
+    pub height: u64,
+    /// Position in the block.
+    pub position: u32,
+    /// Time of the block.
+    pub time_ms: u64,
+    /// `ok`, or why it failed.
+    #[schema(value_type = String)]
+    pub result: ResultCode,
+    /// The operation that failed.
+    pub failed_operation: Option<u32>,
+    /// What was signed.
+    #[schema(value_type = Object)]
+    pub transaction: SignedTransaction,
+    /// The transaction's record: its links.
+    #[schema(value_type = Object)]
+    pub record: Record,
+    /// Record versions it made.
+    #[schema(value_type = Vec<Object>)]
+    pub rows: Vec<Record>,
+}
+
+/// One line of the block list (mission C6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockSummary {
+    /// Height.
+    pub height: u64,
+    /// Time, milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// Position of the producer in the membership.
+    pub producer: u16,
+    /// Its name.
+    pub producer_name: String,
+    /// Number of transactions.
+    pub transactions: u32,
+    /// Fees by token.
+    #[schema(value_type = Vec<Object>)]
+    pub fees: Vec<TokenAmount>,
+    /// Hash of the header.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+}
+
+/// A page of blocks, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockPage {
+    /// Blocks, newest first.
+    pub blocks: Vec<BlockSummary>,
+    /// Pass as `before` to get the next page; absent at the genesis.
+    pub next_before: Option<u64>,
+}
+
+/// One block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BlockView {
+    /// Hash of the header.
+    #[schema(value_type = String)]
+    pub hash: Hash,
+    /// The header.
+    #[schema(value_type = Object)]
+    pub header: Header,
+    /// Its certificate.
+    #[schema(value_type = Object)]
+    pub certificate: Certificate,
+    /// Ids of its transactions, in order.
+    #[schema(value_type = Vec<String>)]
+    pub transactions: Vec<TransactionId>,
+}
+
+/// An event of the stream of one wallet's changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WalletEvent {
+    /// New version of one of the wallet's states.
+    pub version: RecordView,
+}

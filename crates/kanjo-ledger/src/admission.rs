@@ -1,0 +1,198 @@
+//! Before a transaction reaches the ledger: decoding, shape, and signatures, many at a time.
+
+use crate::Ledger;
+use bytes::Bytes;
+use kanjo_types::access::KeySignature;
+use kanjo_types::outcome::Refusal;
+use kanjo_types::signature::{self, Check};
+use kanjo_types::stored::decode_signed;
+use kanjo_types::transaction::{Refused, SignedTransaction, TRANSACTION_BYTES_MAX};
+use kanjo_types::{Access, ChainId, Hash, Operation, TransactionId, UserId, codec};
+
+/// A transaction that is well formed and for this ledger; its signatures are not checked yet.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    raw: Bytes,
+    transaction: SignedTransaction,
+    id: TransactionId,
+    witness: Hash,
+}
+
+impl Prepared {
+    /// Digest of the signed body.
+    #[must_use]
+    pub fn id(&self) -> TransactionId {
+        self.id
+    }
+
+    /// What was signed.
+    #[must_use]
+    pub fn transaction(&self) -> &SignedTransaction {
+        &self.transaction
+    }
+
+    /// Canonical bytes.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.raw
+    }
+
+    /// Digest of the signatures.
+    #[must_use]
+    pub fn witness(&self) -> Hash {
+        self.witness
+    }
+}
+
+/// A transaction whose signatures were checked against a version of its author's keys.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    prepared: Prepared,
+    /// Version of the author's record whose keys signed; 0 for a user that registers itself.
+    author_version: u64,
+}
+
+impl Verified {
+    /// The transaction.
+    #[must_use]
+    pub fn prepared(&self) -> &Prepared {
+        &self.prepared
+    }
+
+    /// Version of the author's record whose keys signed.
+    #[must_use]
+    pub fn author_version(&self) -> u64 {
+        self.author_version
+    }
+}
+
+/// Decodes a transaction and checks everything that needs neither the ledger's state nor a signature.
+///
+/// # Errors
+/// [`Refusal::TooLarge`], [`Refusal::Malformed`], [`Refusal::WrongChain`], or what
+/// [`kanjo_types::TransactionBody::check_shape`] finds.
+pub fn prepare(raw: Bytes, chain: ChainId) -> Result<Prepared, Refused> {
+    if raw.len() > TRANSACTION_BYTES_MAX {
+        return Err(Refused::new(Refusal::TooLarge, "transaction"));
+    }
+    let (transaction, id) =
+        decode_signed(&raw).map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
+    let body = &transaction.body;
+    if body.version == kanjo_types::transaction::BODY_VERSION && body.chain != chain {
+        return Err(Refused::new(Refusal::WrongChain, "body.chain"));
+    }
+    body.check_shape()
+        .map_err(|refused| Refused::new(refused.refusal, format!("body.{}", refused.field)))?;
+    let witness = transaction.witness();
+    Ok(Prepared { raw, transaction, id, witness })
+}
+
+/// As [`prepare`], from a decoded value (JSON submissions).
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_value(transaction: &SignedTransaction, chain: ChainId) -> Result<Prepared, Refused> {
+    prepare(Bytes::from(codec::to_bytes(transaction)), chain)
+}
+
+/// The keys that must have signed: the author's, or those a new user brings when it registers itself.
+#[derive(Debug, Clone)]
+pub struct AuthorKeys {
+    /// The keys.
+    pub access: Access,
+    /// Version of the author's record; 0 when it is not there yet.
+    pub version: u64,
+}
+
+impl Ledger {
+    /// The keys that must sign `transaction` in the present state.
+    #[must_use]
+    pub fn author_keys(&self, transaction: &SignedTransaction) -> Option<AuthorKeys> {
+        let body = &transaction.body;
+        if let Some(row) = self.users().get(&body.author) {
+            return Some(AuthorKeys { access: row.access.clone(), version: row.version });
+        }
+        match body.operations.first() {
+            Some(Operation::CreateUser { access, number })
+                if self.open_registration()
+                    && UserId::derive(self.chain(), access, *number) == body.author =>
+            {
+                Some(AuthorKeys { access: access.clone(), version: 0 })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Checks the number and order of signatures and lists what is to be verified.
+///
+/// # Errors
+/// [`Refusal::SignatureCount`], [`Refusal::SignatureOrder`], [`Refusal::UnknownKey`].
+fn checks_of(
+    access: &Access,
+    id: TransactionId,
+    signatures: &[KeySignature],
+    checks: &mut Vec<Check>,
+) -> Result<(), Refused> {
+    if signatures.len() != usize::from(access.threshold()) {
+        return Err(Refused::new(Refusal::SignatureCount, "signatures"));
+    }
+    if !signatures.is_sorted_by(|a, b| a.key < b.key) {
+        return Err(Refused::new(Refusal::SignatureOrder, "signatures"));
+    }
+    let start = checks.len();
+    for (position, signature) in signatures.iter().enumerate() {
+        let Some(key) = access.keys().get(usize::from(signature.key)) else {
+            checks.truncate(start);
+            return Err(Refused::new(Refusal::UnknownKey, format!("signatures[{position}].key")));
+        };
+        checks.push(Check { key: *key, digest: id.0, signature: signature.signature });
+    }
+    Ok(())
+}
+
+fn bad_signature(position: usize) -> Refused {
+    Refused::new(Refusal::BadSignature, format!("signatures[{position}].signature"))
+}
+
+/// Checks the signatures of many transactions against their authors' keys, as given by
+/// [`Ledger::author_keys`] (`None`: no such author). Answers are in the order of the input.
+#[must_use]
+pub fn verify(items: Vec<(Prepared, Option<AuthorKeys>)>) -> Vec<Result<Verified, Refused>> {
+    let mut checks = Vec::with_capacity(items.len());
+    let listed: Vec<Result<(Prepared, u64, usize), Refused>> = items
+        .into_iter()
+        .map(|(prepared, keys)| {
+            let keys = keys.ok_or_else(|| Refused::new(Refusal::UnknownAuthor, "body.author"))?;
+            let signatures = &prepared.transaction.signatures;
+            checks_of(&keys.access, prepared.id, signatures, &mut checks)?;
+            let count = signatures.len();
+            Ok((prepared, keys.version, count))
+        })
+        .collect();
+    let mut good = signature::verify_batch(&checks).into_iter();
+    listed
+        .into_iter()
+        .map(|item| {
+            let (prepared, author_version, count) = item?;
+            let answers: Vec<bool> = good.by_ref().take(count).collect();
+            match answers.iter().position(|good| !good) {
+                Some(position) => Err(bad_signature(position)),
+                None => Ok(Verified { prepared, author_version }),
+            }
+        })
+        .collect()
+}
+
+/// Checks one transaction again, after its author's keys changed between verification and its turn.
+///
+/// # Errors
+/// As for [`verify`].
+pub(crate) fn verify_again(prepared: &Prepared, access: &Access) -> Result<(), Refused> {
+    let mut checks = Vec::new();
+    checks_of(access, prepared.id, &prepared.transaction.signatures, &mut checks)?;
+    let bad = checks
+        .iter()
+        .position(|check| !signature::verify(&check.key, &check.digest, &check.signature));
+    bad.map_or(Ok(()), |position| Err(bad_signature(position)))
+}

@@ -1,0 +1,99 @@
+//! Blocks: the roots over a block's transactions and receipts, and the block of the genesis.
+
+use crate::{Ledger, genesis_rows};
+use kanjo_proof::merkle;
+use kanjo_proof::state::StateTree;
+use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
+use kanjo_types::record::Table;
+use kanjo_types::stored::{Block, Entry, Row, genesis_receipt};
+use kanjo_types::{Genesis, Hash};
+
+/// Roots of a block's two trees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roots {
+    /// Over the hashes of the transaction records.
+    pub transactions: Hash,
+    /// Over the hashes of the receipts.
+    pub receipts: Hash,
+}
+
+/// The root over the hashes of record versions.
+#[must_use]
+pub fn rows_root(rows: &[Row]) -> Hash {
+    let hashes: Vec<Hash> = rows.iter().map(|row| row.hash).collect();
+    merkle::root(&hashes)
+}
+
+/// Hash of an entry's receipt.
+#[must_use]
+pub fn receipt_hash(entry: &Entry) -> Hash {
+    entry.receipt(rows_root(&entry.rows)).hash()
+}
+
+/// The roots over `entries`.
+#[must_use]
+pub fn roots(entries: &[Entry]) -> Roots {
+    let transactions: Vec<Hash> = entries.iter().map(|entry| entry.hash).collect();
+    let receipts: Vec<Hash> = entries.iter().map(receipt_hash).collect();
+    Roots { transactions: merkle::root(&transactions), receipts: merkle::root(&receipts) }
+}
+
+/// The roots of any block, the genesis included.
+#[must_use]
+pub fn roots_of(block: &Block) -> Roots {
+    if block.header.height > 0 {
+        return roots(&block.entries);
+    }
+    let rows = &block.genesis_rows;
+    let receipt = genesis_receipt(block.header.chain, rows.len(), rows_root(rows));
+    Roots { transactions: merkle::root(&[]), receipts: merkle::root(&[receipt.hash()]) }
+}
+
+/// Builds the state trees of a ledger from its rows.
+#[must_use]
+pub fn build_trees(ledger: &Ledger) -> StateTree {
+    let mut trees = StateTree::new();
+    for table in Table::ALL {
+        for partition in crate::ledger::partitions() {
+            trees.load_partition(table, partition, ledger.leaves(table, partition).into_iter());
+        }
+    }
+    trees
+}
+
+/// Block 0 of a ledger, without votes, and the ledger after it.
+#[must_use]
+pub fn genesis_block(genesis: &Genesis) -> (Block, Ledger, StateTree) {
+    let rows = genesis_rows(genesis);
+    let certificate = Certificate { epoch: 0, votes: Vec::new() };
+    let supply = rows.iter().filter_map(|row| match &row.record {
+        kanjo_types::Record::Token(token) => {
+            Some(SupplyChange { token: token.id, issued: token.issued, redeemed: token.redeemed })
+        }
+        _ => None,
+    });
+    let header = Header {
+        version: HEADER_VERSION,
+        chain: genesis.chain_id(),
+        height: 0,
+        parents: Vec::new(),
+        time_ms: genesis.time_ms,
+        producer: 0,
+        transactions: 0,
+        transactions_root: Hash::ZERO,
+        receipts_root: Hash::ZERO,
+        state_root: Hash::ZERO,
+        history_root: merkle::root(&[]),
+        fees: Vec::new(),
+        supply: supply.collect(),
+    };
+    let mut block = Block { header, certificate, entries: Vec::new(), genesis_rows: rows };
+    let roots = roots_of(&block);
+    let mut ledger = Ledger::new(genesis);
+    ledger.redo(&block, |_| true);
+    let trees = build_trees(&ledger);
+    block.header.transactions_root = roots.transactions;
+    block.header.receipts_root = roots.receipts;
+    block.header.state_root = trees.root();
+    (block, ledger, trees)
+}

@@ -1,0 +1,359 @@
+//! The state of a ledger: its tables, remembered ids, and what the block under way has changed.
+
+use crate::replay::{ReplaySnapshot, ReplayWindow};
+use crate::rows::{StateRow, TokenRow, UserRow, WalletRow};
+use crate::scratch::Scratch;
+use crate::table::{Row, Slot, Table};
+use borsh::{BorshDeserialize, BorshSerialize};
+use kanjo_proof::state::{Leaf, LeafUpdate};
+use kanjo_types::block::SupplyChange;
+use kanjo_types::record::{self, PARTITIONS, Record};
+use kanjo_types::stored::{Block, Entry, Location, Row as StoredRow};
+use kanjo_types::{ChainId, Genesis, Hash, TokenId, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The block under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockContext {
+    /// Its height.
+    pub height: u64,
+    /// Its time, milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+}
+
+/// What a block changed, for the state trees and the header.
+#[derive(Debug, Clone, Default)]
+pub struct BlockEffects {
+    /// Leaves that changed, each once.
+    pub leaves: Vec<LeafUpdate>,
+    /// Supplies that changed, by ascending token.
+    pub supply: Vec<SupplyChange>,
+}
+
+/// The rows of one partition of every table, and its remembered ids, at one height.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct PartitionSnapshot {
+    users: Vec<UserRow>,
+    wallets: Vec<WalletRow>,
+    tokens: Vec<TokenRow>,
+    states: Vec<StateRow>,
+    replay: ReplaySnapshot,
+}
+
+/// The state of a ledger.
+pub struct Ledger {
+    chain: ChainId,
+    pub(crate) replay_window_ms: u64,
+    open_registration: bool,
+    pub(crate) open_tokens: bool,
+    operators: BTreeSet<UserId>,
+    pub(crate) users: Table<UserRow>,
+    pub(crate) wallets: Table<WalletRow>,
+    pub(crate) tokens: Table<TokenRow>,
+    pub(crate) states: Table<StateRow>,
+    pub(crate) symbols: BTreeMap<String, TokenId>,
+    pub(crate) replay: ReplayWindow,
+    /// Sum of all balances, by token number − 1.
+    circulating: Vec<u128>,
+    dirty: Vec<(record::Table, Slot)>,
+    supply_changed: BTreeSet<TokenId>,
+    pub(crate) scratch: Scratch,
+}
+
+impl Ledger {
+    /// An empty ledger under the rules of `genesis`; the rows of block 0 are still to be
+    /// [replayed](Self::redo).
+    #[must_use]
+    pub fn new(genesis: &Genesis) -> Self {
+        let operators = genesis.rules.operators.iter().filter_map(|name| genesis.user_id(name));
+        Self {
+            chain: genesis.chain_id(),
+            replay_window_ms: genesis.rules.replay_window_ms,
+            open_registration: genesis.rules.open_registration,
+            open_tokens: genesis.rules.open_tokens,
+            operators: operators.collect(),
+            users: Table::default(),
+            wallets: Table::default(),
+            tokens: Table::default(),
+            states: Table::default(),
+            symbols: BTreeMap::new(),
+            replay: ReplayWindow::default(),
+            circulating: Vec::new(),
+            dirty: Vec::new(),
+            supply_changed: BTreeSet::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Which ledger this is.
+    #[must_use]
+    pub fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// May anyone register?
+    #[must_use]
+    pub fn open_registration(&self) -> bool {
+        self.open_registration
+    }
+
+    /// Longest distance of `valid_until_ms` from the block's time.
+    #[must_use]
+    pub fn replay_window_ms(&self) -> u64 {
+        self.replay_window_ms
+    }
+
+    pub(crate) fn is_operator(&self, user: &UserId) -> bool {
+        self.operators.contains(user)
+    }
+
+    /// Newest users.
+    #[must_use]
+    pub fn users(&self) -> &Table<UserRow> {
+        &self.users
+    }
+
+    /// Newest wallets.
+    #[must_use]
+    pub fn wallets(&self) -> &Table<WalletRow> {
+        &self.wallets
+    }
+
+    /// Newest tokens.
+    #[must_use]
+    pub fn tokens(&self) -> &Table<TokenRow> {
+        &self.tokens
+    }
+
+    /// Newest wallet states.
+    #[must_use]
+    pub fn states(&self) -> &Table<StateRow> {
+        &self.states
+    }
+
+    /// Remembered transaction ids.
+    #[must_use]
+    pub fn replay(&self) -> &ReplayWindow {
+        &self.replay
+    }
+
+    /// Starts a block: forgets ids that can't be taken any more.
+    pub fn begin_block(&mut self, block: BlockContext) {
+        self.replay.forget_before(block.time_ms);
+    }
+
+    /// Takes a version into the tables. It must be newer than the one there.
+    pub(crate) fn install(&mut self, record: &Record, hash: Hash, at: Location) {
+        let at = at.into();
+        let (table, (slot, before)) = match record {
+            Record::User(user) => {
+                let row = UserRow {
+                    id: user.id,
+                    access: user.access.clone(),
+                    sponsor: user.sponsor,
+                    version: user.version,
+                    hash,
+                    at,
+                };
+                (record::Table::Users, self.users.put(row))
+            }
+            Record::Wallet(wallet) => {
+                let version = wallet.version;
+                let row = WalletRow { id: wallet.id, owner: wallet.owner, version, hash, at };
+                (record::Table::Wallets, self.wallets.put(row))
+            }
+            Record::Token(token) => {
+                self.symbols.insert(token.symbol.clone(), token.id);
+                self.supply_changed.insert(token.id);
+                let row = TokenRow { record: token.clone(), hash, at };
+                (record::Table::Tokens, self.tokens.put(row))
+            }
+            Record::WalletState(state) => {
+                let row = StateRow {
+                    wallet: state.wallet,
+                    token: state.token,
+                    balance: state.balance,
+                    version: state.version,
+                    hash,
+                    transaction: state.transaction,
+                    at,
+                };
+                let old = self.states.get(&row.key()).map_or(0, |old| old.balance.0);
+                self.count(state.token, old, state.balance.0);
+                (record::Table::WalletStates, self.states.put(row))
+            }
+            Record::Transaction(_) => return,
+        };
+        self.dirty.push((table, slot));
+        self.dirty.extend(before.map(|before| (table, before)));
+    }
+
+    fn count(&mut self, token: TokenId, old: u128, new: u128) {
+        let position = token.0.saturating_sub(1) as usize;
+        if self.circulating.len() <= position {
+            self.circulating.resize(position + 1, 0);
+        }
+        if let Some(total) = self.circulating.get_mut(position) {
+            // Sums stay at or below what was issued, which fits; overflow checks are on in any case.
+            *total = *total - old + new;
+        }
+    }
+
+    /// Ends a block: what it changed, each leaf once.
+    ///
+    /// # Panics
+    /// When the balances of a token no longer add up to issued − redeemed: the software is wrong, and no
+    /// block may be made from it.
+    pub fn end_block(&mut self) -> BlockEffects {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.sort_unstable();
+        dirty.dedup();
+        let leaves = dirty.iter().filter_map(|(table, slot)| self.leaf_update(*table, *slot));
+        let leaves: Vec<LeafUpdate> = leaves.collect();
+        assert_eq!(leaves.len(), dirty.len(), "every changed slot has a leaf");
+        dirty.clear();
+        self.dirty = dirty;
+        let changed = std::mem::take(&mut self.supply_changed);
+        let supply = changed.into_iter().filter_map(|token| self.check_supply(token)).collect();
+        BlockEffects { leaves, supply }
+    }
+
+    fn check_supply(&self, token: TokenId) -> Option<SupplyChange> {
+        let record = &self.tokens.get(&token)?.record;
+        let circulating = self.circulating(token);
+        assert_eq!(
+            record.issued.0.checked_sub(record.redeemed.0),
+            Some(circulating),
+            "balances of token {token} add up to issued - redeemed"
+        );
+        Some(SupplyChange { token, issued: record.issued, redeemed: record.redeemed })
+    }
+
+    /// Sum of all balances of a token.
+    #[must_use]
+    pub fn circulating(&self, token: TokenId) -> u128 {
+        let position = token.0.saturating_sub(1) as usize;
+        self.circulating.get(position).copied().unwrap_or(0)
+    }
+
+    /// Checks for every token that balances add up to issued − redeemed, from the balances themselves.
+    ///
+    /// # Errors
+    /// The first token that does not, with both sums.
+    pub fn audit_supply(&self) -> Result<(), SupplyMismatch> {
+        let mut sums: BTreeMap<TokenId, u128> = BTreeMap::new();
+        for row in partitions().flat_map(|partition| self.states.rows(partition)) {
+            *sums.entry(row.token).or_default() += row.balance.0;
+        }
+        for row in partitions().flat_map(|partition| self.tokens.rows(partition)) {
+            let token = row.record.id;
+            let balances = sums.remove(&token).unwrap_or(0);
+            let outstanding = row.record.issued.0.saturating_sub(row.record.redeemed.0);
+            if balances != outstanding || balances != self.circulating(token) {
+                return Err(SupplyMismatch { token, balances, outstanding });
+            }
+        }
+        match sums.into_iter().next() {
+            Some((token, balances)) => Err(SupplyMismatch { token, balances, outstanding: 0 }),
+            None => Ok(()),
+        }
+    }
+
+    fn leaf_update(&self, table: record::Table, slot: Slot) -> Option<LeafUpdate> {
+        let leaf = match table {
+            record::Table::Users => self.users.leaf(slot),
+            record::Table::Wallets => self.wallets.leaf(slot),
+            record::Table::Tokens => self.tokens.leaf(slot),
+            record::Table::WalletStates => self.states.leaf(slot),
+        }?;
+        Some(LeafUpdate { table, partition: slot.partition, slot: slot.slot, leaf })
+    }
+
+    /// All leaves of a partition of a table by slot, to build its tree at once.
+    #[must_use]
+    pub fn leaves(&self, table: record::Table, partition: u16) -> Vec<Leaf> {
+        match table {
+            record::Table::Users => self.users.leaves(partition).collect(),
+            record::Table::Wallets => self.wallets.leaves(partition).collect(),
+            record::Table::Tokens => self.tokens.leaves(partition).collect(),
+            record::Table::WalletStates => self.states.leaves(partition).collect(),
+        }
+    }
+
+    /// Takes the outcome of a final block from the log, without executing it: for restart. Partitions for
+    /// which `applies` is false already contain the block (their checkpoint is at or above its height).
+    pub fn redo(&mut self, block: &Block, applies: impl Fn(u16) -> bool) {
+        let at = |position| Location { height: block.header.height, position };
+        for row in &block.genesis_rows {
+            self.redo_row(row, at(0), &applies);
+        }
+        for (position, entry) in (0u32..).zip(&block.entries) {
+            let id = entry.record.id;
+            if applies(record::RowKey(id.0).partition())
+                && let Some(valid_until_ms) = valid_until_of(entry)
+            {
+                self.replay.insert(&id, valid_until_ms);
+            }
+            entry.rows.iter().for_each(|row| self.redo_row(row, at(position), &applies));
+        }
+        self.replay.forget_before(block.header.time_ms);
+        self.dirty.clear();
+        self.supply_changed.clear();
+    }
+
+    fn redo_row(&mut self, row: &StoredRow, at: Location, applies: &impl Fn(u16) -> bool) {
+        if row.record.place().is_some_and(|(_, key)| applies(key.partition())) {
+            self.install(&row.record, row.hash, at);
+        }
+    }
+
+    /// A copy of one partition's rows and remembered ids.
+    #[must_use]
+    pub fn snapshot(&self, partition: u16) -> PartitionSnapshot {
+        PartitionSnapshot {
+            users: self.users.rows(partition).to_vec(),
+            wallets: self.wallets.rows(partition).to_vec(),
+            tokens: self.tokens.rows(partition).to_vec(),
+            states: self.states.rows(partition).to_vec(),
+            replay: self.replay.snapshot(partition),
+        }
+    }
+
+    /// Restores one partition from a copy.
+    pub fn load(&mut self, partition: u16, snapshot: PartitionSnapshot) {
+        for row in &snapshot.tokens {
+            self.symbols.insert(row.record.symbol.clone(), row.record.id);
+        }
+        for row in &snapshot.states {
+            self.count(row.token, 0, row.balance.0);
+        }
+        self.users.load(partition, snapshot.users);
+        self.wallets.load(partition, snapshot.wallets);
+        self.tokens.load(partition, snapshot.tokens);
+        self.states.load(partition, snapshot.states);
+        self.replay.load(partition, snapshot.replay);
+    }
+}
+
+fn valid_until_of(entry: &Entry) -> Option<u64> {
+    // version 1 · chain 32 · author 16 · valid_until 8
+    let bytes = entry.raw.get(49..57)?.first_chunk::<8>()?;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+/// Every partition number.
+pub(crate) fn partitions() -> impl Iterator<Item = u16> {
+    (0..).take(PARTITIONS)
+}
+
+/// Balances of a token don't add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("token {token}: balances add up to {balances}, issued - redeemed is {outstanding}")]
+pub struct SupplyMismatch {
+    /// Which token.
+    pub token: TokenId,
+    /// Sum of its balances.
+    pub balances: u128,
+    /// Issued − redeemed.
+    pub outstanding: u128,
+}

@@ -1,0 +1,127 @@
+//! What a transaction would change, kept beside the ledger until all of its operations have passed.
+
+use crate::table::Slot;
+use hashbrown::HashMap;
+use kanjo_types::record::TokenRecord;
+use kanjo_types::stored::Location;
+use kanjo_types::{Access, Amount, Hash, TokenId, UserId, WalletId};
+use std::collections::BTreeSet;
+
+/// Up to this many drafts of a kind are searched in line; a plain payment has two.
+const LINEAR_MAX: usize = 8;
+
+/// Drafts of one kind in the order of first touch.
+pub(crate) struct Drafts<K, D> {
+    items: Vec<(K, D)>,
+    index: HashMap<K, usize>,
+}
+
+impl<K, D> Default for Drafts<K, D> {
+    fn default() -> Self {
+        Self { items: Vec::new(), index: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + std::hash::Hash, D> Drafts<K, D> {
+    pub(crate) fn position(&self, key: &K) -> Option<usize> {
+        if self.items.len() <= LINEAR_MAX {
+            self.items.iter().position(|(other, _)| other == key)
+        } else {
+            self.index.get(key).copied()
+        }
+    }
+
+    pub(crate) fn get(&self, key: &K) -> Option<&D> {
+        self.items.get(self.position(key)?).map(|(_, draft)| draft)
+    }
+
+    pub(crate) fn at_mut(&mut self, position: usize) -> Option<&mut D> {
+        self.items.get_mut(position).map(|(_, draft)| draft)
+    }
+
+    pub(crate) fn push(&mut self, key: K, draft: D) -> usize {
+        let position = self.items.len();
+        self.items.push((key, draft));
+        if self.items.len() == LINEAR_MAX + 1 {
+            let all = self.items.iter().enumerate().map(|(at, (key, _))| (*key, at));
+            self.index.extend(all);
+        } else if self.items.len() > LINEAR_MAX {
+            self.index.insert(key, position);
+        }
+        position
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &(K, D)> {
+        self.items.iter()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.items.clear();
+        self.index.clear();
+    }
+}
+
+/// A new version of a user.
+pub(crate) struct UserDraft {
+    pub access: Access,
+    pub sponsor: UserId,
+}
+
+/// A new wallet.
+pub(crate) struct WalletDraft {
+    pub owner: UserId,
+    pub number: u64,
+}
+
+/// The state before: what a new version links to.
+#[derive(Clone, Copy)]
+pub(crate) struct Before {
+    pub hash: Hash,
+    pub version: u64,
+    pub transaction: Hash,
+    pub at: Location,
+}
+
+/// A wallet state under change.
+pub(crate) struct StateDraft {
+    pub before: Option<Before>,
+    pub balance: Amount,
+}
+
+/// A draft of a user, wallet or token, in the order of first touch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Touched {
+    User(UserId),
+    Wallet(WalletId),
+    Token(TokenId),
+}
+
+/// Everything a transaction would change.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    pub users: Drafts<UserId, UserDraft>,
+    pub wallets: Drafts<WalletId, WalletDraft>,
+    pub tokens: Drafts<TokenId, TokenRecord>,
+    pub states: Drafts<(WalletId, TokenId), StateDraft>,
+    pub order: Vec<Touched>,
+    /// Symbols of tokens created by this transaction.
+    pub new_symbols: BTreeSet<String>,
+    /// Slots of wallets looked up on the way, to be used again when their states are written.
+    pub wallet_slots: Drafts<WalletId, Slot>,
+}
+
+impl Scratch {
+    pub(crate) fn clear(&mut self) {
+        self.users.clear();
+        self.wallets.clear();
+        self.tokens.clear();
+        self.states.clear();
+        self.order.clear();
+        self.new_symbols.clear();
+        self.wallet_slots.clear();
+    }
+}

@@ -1,0 +1,212 @@
+//! A table in memory: rows by slot, an index by key, and the order of keys, in 64 partitions.
+//!
+//! # Invariants
+//! - A row keeps its slot for ever; slots are given in order of creation, from 1. Slot 0 is the bound below
+//!   every key.
+//! - `next` chains the slots of a partition by ascending key, from slot 0 to [`END`].
+//! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted keys.
+
+use hashbrown::HashMap;
+use kanjo_proof::state::Leaf;
+use kanjo_types::Hash;
+use kanjo_types::record::{PARTITIONS, RowKey};
+use std::collections::BTreeMap;
+
+/// "No next row."
+const END: u32 = u32::MAX;
+
+/// What a table needs to know of its rows.
+pub trait Row {
+    /// Key of a row; sorts as its [`RowKey`] does.
+    type Key: Copy + Ord + std::hash::Hash;
+
+    /// The row's key.
+    fn key(&self) -> Self::Key;
+    /// The key's form in the trees.
+    fn row_key(key: &Self::Key) -> RowKey;
+    /// Hash of the row's record.
+    fn hash(&self) -> Hash;
+}
+
+/// A place in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Slot {
+    /// Which partition.
+    pub partition: u16,
+    /// Which slot in it.
+    pub slot: u32,
+}
+
+struct Partition<R: Row> {
+    rows: Vec<R>,
+    next: Vec<u32>,
+    index: HashMap<R::Key, u32>,
+    order: BTreeMap<R::Key, u32>,
+}
+
+impl<R: Row> Partition<R> {
+    fn new() -> Self {
+        Self { rows: Vec::new(), next: vec![END], index: HashMap::new(), order: BTreeMap::new() }
+    }
+
+    fn row(&self, slot: u32) -> Option<&R> {
+        self.rows.get((slot as usize).checked_sub(1)?)
+    }
+
+    fn leaf(&self, slot: u32) -> Option<Leaf> {
+        let (key, row) = match slot {
+            0 => (RowKey::MIN, Hash::ZERO),
+            _ => self.row(slot).map(|row| (R::row_key(&row.key()), row.hash()))?,
+        };
+        let next = match *self.next.get(slot as usize)? {
+            END => RowKey::MAX,
+            next => R::row_key(&self.row(next)?.key()),
+        };
+        Some(Leaf { key, next, row })
+    }
+
+    /// A partition from its rows in slot order. Keys must be distinct.
+    fn from_rows(rows: Vec<R>) -> Self {
+        let slots = || (1..END).zip(&rows).map(|(slot, row)| (row.key(), slot));
+        let order: BTreeMap<R::Key, u32> = slots().collect();
+        assert_eq!(order.len(), rows.len(), "a key has one row");
+        let index = slots().collect();
+        let mut next = vec![END; rows.len() + 1];
+        let mut before = 0u32;
+        for slot in order.values() {
+            if let Some(link) = next.get_mut(before as usize) {
+                *link = *slot;
+            }
+            before = *slot;
+        }
+        Self { rows, next, index, order }
+    }
+
+    /// Appends a row with a new key; returns its slot and its predecessor's.
+    fn insert(&mut self, row: R) -> (u32, u32) {
+        let key = row.key();
+        let slot = u32::try_from(self.next.len()).unwrap_or(END);
+        assert!(slot < END, "a partition holds fewer than 2^32 - 1 rows");
+        let before = self.order.range(..key).next_back().map_or(0, |(_, slot)| *slot);
+        let after = self.next.get_mut(before as usize).map(|next| std::mem::replace(next, slot));
+        assert!(after.is_some(), "every slot has a link");
+        self.next.push(after.unwrap_or(END));
+        self.rows.push(row);
+        self.index.insert(key, slot);
+        let earlier = self.order.insert(key, slot);
+        assert!(earlier.is_none(), "a key has one row");
+        (slot, before)
+    }
+}
+
+/// All rows of a table.
+pub struct Table<R: Row> {
+    partitions: Vec<Partition<R>>,
+}
+
+impl<R: Row> Default for Table<R> {
+    fn default() -> Self {
+        Self { partitions: (0..PARTITIONS).map(|_| Partition::new()).collect() }
+    }
+}
+
+impl<R: Row> Table<R> {
+    fn partition(&self, partition: u16) -> &Partition<R> {
+        let found = self.partitions.get(usize::from(partition));
+        #[allow(clippy::expect_used)] // Partition numbers come from six bits of a key.
+        found.expect("a partition number is below 64")
+    }
+
+    fn partition_mut(&mut self, partition: u16) -> &mut Partition<R> {
+        let found = self.partitions.get_mut(usize::from(partition));
+        #[allow(clippy::expect_used)] // As above.
+        found.expect("a partition number is below 64")
+    }
+
+    /// Replaces a partition by rows in slot order. Keys must be distinct.
+    pub fn load(&mut self, partition: u16, rows: Vec<R>) {
+        *self.partition_mut(partition) = Partition::from_rows(rows);
+    }
+
+    /// Where the row with `key` is.
+    #[must_use]
+    pub fn find(&self, key: &R::Key) -> Option<Slot> {
+        let partition = R::row_key(key).partition();
+        let slot = self.partition(partition).index.get(key).copied()?;
+        Some(Slot { partition, slot })
+    }
+
+    /// The row at `slot`.
+    #[must_use]
+    pub fn at(&self, slot: Slot) -> Option<&R> {
+        self.partition(slot.partition).row(slot.slot)
+    }
+
+    /// The row with `key`.
+    #[must_use]
+    pub fn get(&self, key: &R::Key) -> Option<&R> {
+        self.at(self.find(key)?)
+    }
+
+    /// Replaces the row with the same key, or appends it. Returns its slot and, for a new row, the slot whose
+    /// link now leads to it.
+    pub fn put(&mut self, row: R) -> (Slot, Option<Slot>) {
+        let key = row.key();
+        let partition = R::row_key(&key).partition();
+        let part = self.partition_mut(partition);
+        if let Some(slot) = part.index.get(&key).copied() {
+            if let Some(place) = part.rows.get_mut((slot as usize).saturating_sub(1)) {
+                *place = row;
+            }
+            return (Slot { partition, slot }, None);
+        }
+        let (slot, before) = part.insert(row);
+        (Slot { partition, slot }, Some(Slot { partition, slot: before }))
+    }
+
+    /// The leaf of `slot` in its partition's tree.
+    #[must_use]
+    pub fn leaf(&self, slot: Slot) -> Option<Leaf> {
+        self.partition(slot.partition).leaf(slot.slot)
+    }
+
+    /// Leaves of a partition by slot, the bound first.
+    pub fn leaves(&self, partition: u16) -> impl Iterator<Item = Leaf> + '_ {
+        let part = self.partition(partition);
+        (0..=part.rows.len()).filter_map(|slot| part.leaf(u32::try_from(slot).ok()?))
+    }
+
+    /// Rows of a partition by slot.
+    #[must_use]
+    pub fn rows(&self, partition: u16) -> &[R] {
+        &self.partition(partition).rows
+    }
+
+    /// The slot of the greatest key at or below `key` in the partition (slot 0 when there is none).
+    #[must_use]
+    pub fn floor(&self, partition: u16, key: &R::Key) -> Slot {
+        let found = self.partition(partition).order.range(..=key).next_back();
+        Slot { partition, slot: found.map_or(0, |(_, slot)| *slot) }
+    }
+
+    /// The slot after `slot` in key order.
+    #[must_use]
+    pub fn following(&self, slot: Slot) -> Option<Slot> {
+        match self.partition(slot.partition).next.get(slot.slot as usize).copied()? {
+            END => None,
+            next => Some(Slot { partition: slot.partition, slot: next }),
+        }
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.rows.len()).sum()
+    }
+
+    /// True without rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.partitions.iter().all(|partition| partition.rows.is_empty())
+    }
+}
