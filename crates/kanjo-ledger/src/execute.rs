@@ -74,6 +74,9 @@ impl Ledger {
     fn check_admissible(&self, block: BlockContext, transaction: &Verified) -> Result<(), Refused> {
         let prepared = transaction.prepared();
         let body = &prepared.transaction().body;
+        if body.chain != self.chain() {
+            return Err(Refused::new(Refusal::WrongChain, "body.chain"));
+        }
         if body.valid_until_ms < block.time_ms {
             return Err(Refused::new(Refusal::Expired, "body.valid_until_ms"));
         }
@@ -268,13 +271,15 @@ impl Ledger {
         if let Some(position) = self.scratch.states.position(&key) {
             return position;
         }
-        let draft = match self.states.get(&key) {
-            Some(row) => StateDraft {
+        let slot = self.states.find(&key);
+        let draft = match slot.and_then(|slot| Some((slot, self.states.at(slot)?))) {
+            Some((slot, row)) => StateDraft {
                 before: Some(Before {
                     hash: row.hash,
                     version: row.version,
                     transaction: row.transaction,
                     at: row.at.into(),
+                    slot,
                 }),
                 balance: row.balance,
             },
@@ -368,7 +373,7 @@ impl Ledger {
             let wallet_record = slot.and_then(|slot| self.wallets.at(slot));
             assert!(wallet_record.is_some(), "a state's wallet was found before");
             let before = draft.before;
-            let record = Record::WalletState(WalletStateRecord {
+            let state = WalletStateRecord {
                 wallet: *wallet,
                 token: *token,
                 version: before.map_or(0, |before| before.version) + 1,
@@ -376,11 +381,12 @@ impl Ledger {
                 previous: before.map_or(Hash::ZERO, |before| before.hash),
                 transaction,
                 wallet_record: wallet_record.map_or(Hash::ZERO, |row| row.hash),
-            });
+            };
             let previous_at = before.map_or_else(Location::default, |before| before.at);
-            let row = Row { hash: record.hash(), record, previous_at };
-            self.install(&row.record, row.hash, at);
-            rows.push(row);
+            let record = Record::WalletState(state.clone());
+            let hash = record.hash();
+            self.install_state(&state, hash, at.into(), before.map(|before| before.slot));
+            rows.push(Row { hash, record, previous_at });
         }
         assert_eq!(rows.len(), count, "every draft made a version");
         self.scratch = scratch;

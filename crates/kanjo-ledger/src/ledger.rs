@@ -1,13 +1,13 @@
 //! The state of a ledger: its tables, remembered ids, and what the block under way has changed.
 
 use crate::replay::{ReplaySnapshot, ReplayWindow};
-use crate::rows::{StateRow, TokenRow, UserRow, WalletRow};
+use crate::rows::{At, StateRow, TokenRow, UserRow, WalletRow};
 use crate::scratch::Scratch;
-use crate::table::{Row, Slot, Table};
+use crate::table::{Slot, Table};
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_proof::state::{Leaf, LeafUpdate};
 use kanjo_types::block::SupplyChange;
-use kanjo_types::record::{self, PARTITIONS, Record};
+use kanjo_types::record::{self, PARTITIONS, Record, WalletStateRecord};
 use kanjo_types::stored::{Block, Entry, Location, Row as StoredRow};
 use kanjo_types::{ChainId, Genesis, Hash, TokenId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,7 +144,7 @@ impl Ledger {
 
     /// Takes a version into the tables. It must be newer than the one there.
     pub(crate) fn install(&mut self, record: &Record, hash: Hash, at: Location) {
-        let at = at.into();
+        let at = At::from(at);
         let (table, (slot, before)) = match record {
             Record::User(user) => {
                 let row = UserRow {
@@ -169,18 +169,8 @@ impl Ledger {
                 (record::Table::Tokens, self.tokens.put(row))
             }
             Record::WalletState(state) => {
-                let row = StateRow {
-                    wallet: state.wallet,
-                    token: state.token,
-                    balance: state.balance,
-                    version: state.version,
-                    hash,
-                    transaction: state.transaction,
-                    at,
-                };
-                let old = self.states.get(&row.key()).map_or(0, |old| old.balance.0);
-                self.count(state.token, old, state.balance.0);
-                (record::Table::WalletStates, self.states.put(row))
+                let slot = self.states.find(&(state.wallet, state.token));
+                return self.install_state(state, hash, at, slot);
             }
             Record::Transaction(_) => return,
         };
@@ -188,14 +178,43 @@ impl Ledger {
         self.dirty.extend(before.map(|before| (table, before)));
     }
 
+    /// Takes a version of a wallet state whose row is at `slot` (`None`: a new row).
+    pub(crate) fn install_state(
+        &mut self,
+        state: &WalletStateRecord,
+        hash: Hash,
+        at: At,
+        slot: Option<Slot>,
+    ) {
+        let row = StateRow {
+            wallet: state.wallet,
+            token: state.token,
+            balance: state.balance,
+            version: state.version,
+            hash,
+            transaction: state.transaction,
+            at,
+        };
+        let old = slot.and_then(|slot| self.states.replace(slot, &row));
+        self.count(state.token, old.map_or(0, |old| old.balance.0), state.balance.0);
+        let (slot, before) = match slot {
+            Some(slot) => (slot, None),
+            None => self.states.put(row),
+        };
+        self.dirty.push((record::Table::WalletStates, slot));
+        self.dirty.extend(before.map(|before| (record::Table::WalletStates, before)));
+    }
+
+    /// Takes a changed balance into the sum. Between the rows of one transaction, and between partitions of
+    /// different heights on restart, the sum may pass 2¹²⁸ either way; it wraps, and is exact when all rows
+    /// are in, because what was issued fits.
     fn count(&mut self, token: TokenId, old: u128, new: u128) {
         let position = token.0.saturating_sub(1) as usize;
         if self.circulating.len() <= position {
             self.circulating.resize(position + 1, 0);
         }
         if let Some(total) = self.circulating.get_mut(position) {
-            // Sums stay at or below what was issued, which fits; overflow checks are on in any case.
-            *total = *total - old + new;
+            *total = total.wrapping_sub(old).wrapping_add(new);
         }
     }
 
@@ -243,7 +262,8 @@ impl Ledger {
     pub fn audit_supply(&self) -> Result<(), SupplyMismatch> {
         let mut sums: BTreeMap<TokenId, u128> = BTreeMap::new();
         for row in partitions().flat_map(|partition| self.states.rows(partition)) {
-            *sums.entry(row.token).or_default() += row.balance.0;
+            let sum = sums.entry(row.token).or_default();
+            *sum = sum.saturating_add(row.balance.0);
         }
         for row in partitions().flat_map(|partition| self.tokens.rows(partition)) {
             let token = row.record.id;
@@ -319,8 +339,12 @@ impl Ledger {
         }
     }
 
-    /// Restores one partition from a copy.
+    /// Replaces one partition by a copy.
     pub fn load(&mut self, partition: u16, snapshot: PartitionSnapshot) {
+        let counted = |row: &StateRow| (row.token, row.balance.0);
+        let old: Vec<_> = self.states.rows(partition).iter().map(counted).collect();
+        old.into_iter().for_each(|(token, balance)| self.count(token, balance, 0));
+        self.symbols.retain(|_, id| record::RowKey::token(*id).partition() != partition);
         for row in &snapshot.tokens {
             self.symbols.insert(row.record.symbol.clone(), row.record.id);
         }

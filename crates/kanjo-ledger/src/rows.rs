@@ -101,6 +101,10 @@ impl Row for UserRow {
     fn hash(&self) -> Hash {
         self.hash
     }
+
+    fn made_at(&self) -> Location {
+        self.at.into()
+    }
 }
 
 impl Row for WalletRow {
@@ -116,6 +120,10 @@ impl Row for WalletRow {
 
     fn hash(&self) -> Hash {
         self.hash
+    }
+
+    fn made_at(&self) -> Location {
+        self.at.into()
     }
 }
 
@@ -133,6 +141,10 @@ impl Row for TokenRow {
     fn hash(&self) -> Hash {
         self.hash
     }
+
+    fn made_at(&self) -> Location {
+        self.at.into()
+    }
 }
 
 impl Row for StateRow {
@@ -148,5 +160,9 @@ impl Row for StateRow {
 
     fn hash(&self) -> Hash {
         self.hash
+    }
+
+    fn made_at(&self) -> Location {
+        self.at.into()
     }
 }

@@ -84,6 +84,7 @@ pub(crate) struct Before {
     pub version: u64,
     pub transaction: Hash,
     pub at: Location,
+    pub slot: Slot,
 }
 
 /// A wallet state under change.

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use kanjo_proof::state::Leaf;
 use kanjo_types::Hash;
 use kanjo_types::record::{PARTITIONS, RowKey};
+use kanjo_types::stored::Location;
 use std::collections::BTreeMap;
 
 /// "No next row."
@@ -26,6 +27,8 @@ pub trait Row {
     fn row_key(key: &Self::Key) -> RowKey;
     /// Hash of the row's record.
     fn hash(&self) -> Hash;
+    /// Where the row's version was made.
+    fn made_at(&self) -> Location;
 }
 
 /// A place in a table.
@@ -162,6 +165,17 @@ impl<R: Row> Table<R> {
         }
         let (slot, before) = part.insert(row);
         (Slot { partition, slot }, Some(Slot { partition, slot: before }))
+    }
+
+    /// Replaces the row at `slot` by one with the same key; gives back the old one.
+    pub(crate) fn replace(&mut self, slot: Slot, row: &R) -> Option<R>
+    where
+        R: Clone,
+    {
+        let rows = &mut self.partition_mut(slot.partition).rows;
+        let place = rows.get_mut((slot.slot as usize).checked_sub(1)?)?;
+        assert!(place.key() == row.key(), "a row keeps its slot");
+        Some(std::mem::replace(place, row.clone()))
     }
 
     /// The leaf of `slot` in its partition's tree.

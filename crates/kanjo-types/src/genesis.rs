@@ -8,6 +8,7 @@ use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
 use crate::id::{ChainId, UserId, WalletId};
 use crate::transaction::check_token;
+use borsh::io::{Error, ErrorKind, Read, Result as IoResult};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,18 @@ pub struct FirstWallet {
     pub number: u64,
     /// Amounts in smallest units by token symbol.
     #[serde(default)]
+    #[borsh(deserialize_with = "read_ascending")]
     pub balances: BTreeMap<String, Amount>,
+}
+
+/// Borsh by itself takes map entries in any order and twice; the canonical form is ascending.
+fn read_ascending<R: Read>(reader: &mut R) -> IoResult<BTreeMap<String, Amount>> {
+    let pairs = Vec::<(String, Amount)>::deserialize_reader(reader)?;
+    if !pairs.is_sorted_by(|(a, _), (b, _)| a < b) {
+        let text = "balances must be in ascending order of distinct symbols";
+        return Err(Error::new(ErrorKind::InvalidData, text));
+    }
+    Ok(pairs.into_iter().collect())
 }
 
 /// The first state of a ledger and its rules.

@@ -52,6 +52,8 @@ fn parse_bech32(
     if found != expected_prefix {
         return Err(ParseIdError::OtherKind { text: shown(), found, expected, expected_prefix });
     }
+    // Left-over bits must be zero and few, or one id would have several texts with right checksums.
+    parsed.validate_segwit_padding().map_err(|_| mistyped())?;
     let bytes: Vec<u8> = parsed.byte_iter().collect();
     bytes.try_into().map_err(|_| mistyped())
 }

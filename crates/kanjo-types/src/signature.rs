@@ -75,7 +75,9 @@ impl SecretKey {
     pub fn public(&self) -> PublicKey {
         match self {
             Self::Ed25519(key) => PublicKey::Ed25519(zebra::VerificationKeyBytes::from(key).into()),
-            Self::P256(key) => PublicKey::P256(sec1(key.verifying_key().to_sec1_point(true).as_bytes())),
+            Self::P256(key) => {
+                PublicKey::P256(sec1(key.verifying_key().to_sec1_point(true).as_bytes()))
+            }
             Self::Secp256k1(key) => {
                 PublicKey::Secp256k1(sec1(key.verifying_key().to_sec1_point(true).as_bytes()))
             }
@@ -113,9 +115,24 @@ fn sec1(bytes: &[u8]) -> [u8; 33] {
 pub fn is_key(key: &PublicKey) -> bool {
     match key {
         PublicKey::Ed25519(bytes) => zebra::VerificationKey::try_from(*bytes).is_ok(),
-        PublicKey::P256(bytes) => p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).is_ok(),
-        PublicKey::Secp256k1(bytes) => k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).is_ok(),
+        PublicKey::P256(bytes) => p256_key(bytes).is_some(),
+        PublicKey::Secp256k1(bytes) => k256_key(bytes).is_some(),
     }
+}
+
+/// SEC1 has a second 33-byte form (tag 5, x only). Were it taken, one key could count twice in shared access.
+fn is_compressed(bytes: &[u8; 33]) -> bool {
+    matches!(bytes, [2 | 3, ..])
+}
+
+fn p256_key(bytes: &[u8; 33]) -> Option<p256::ecdsa::VerifyingKey> {
+    let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok();
+    key.filter(|_| is_compressed(bytes))
+}
+
+fn k256_key(bytes: &[u8; 33]) -> Option<k256::ecdsa::VerifyingKey> {
+    let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok();
+    key.filter(|_| is_compressed(bytes))
 }
 
 /// True when `signature` is `key`'s over `digest`.
@@ -126,10 +143,10 @@ pub fn verify(key: &PublicKey, digest: &Hash, signature: &[u8; 64]) -> bool {
             .and_then(|key| key.verify(&zebra::Signature::from_bytes(signature), &digest.0))
             .is_ok(),
         PublicKey::P256(bytes) => {
-            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes);
+            let key = p256_key(bytes);
             let signature = p256::ecdsa::Signature::from_slice(signature);
             match (key, signature) {
-                (Ok(key), Ok(signature)) => {
+                (Some(key), Ok(signature)) => {
                     signature.normalize_s() == signature
                         && key.verify_prehash(&digest.0, &signature).is_ok()
                 }
@@ -137,10 +154,10 @@ pub fn verify(key: &PublicKey, digest: &Hash, signature: &[u8; 64]) -> bool {
             }
         }
         PublicKey::Secp256k1(bytes) => {
-            let key = k256::ecdsa::VerifyingKey::from_sec1_bytes(bytes);
+            let key = k256_key(bytes);
             let signature = k256::ecdsa::Signature::from_slice(signature);
             match (key, signature) {
-                (Ok(key), Ok(signature)) => {
+                (Some(key), Ok(signature)) => {
                     signature.normalize_s() == signature
                         && key.verify_prehash(&digest.0, &signature).is_ok()
                 }

@@ -307,7 +307,7 @@ fn read_block(input: &mut &[u8], chain: ChainId) -> Reading<Block> {
     let genesis_count = take_count(input)?;
     let mut genesis_rows = Vec::with_capacity(genesis_count.min(65_536));
     for _ in 0..genesis_count {
-        genesis_rows.push(read_row(input, &mut std::iter::empty(), chain.0)?);
+        genesis_rows.push(read_row(input, None)?);
     }
     if header.height > 0 && !genesis_rows.is_empty() {
         return Err(invalid("rows of a genesis above height 0"));
@@ -343,7 +343,7 @@ fn read_entry(input: &mut &[u8], chain: ChainId, header: &Header, position: u32)
     let mut touched = touched_states(operations).into_iter();
     let mut rows = Vec::with_capacity(row_count.min(65_536));
     for _ in 0..row_count {
-        rows.push(read_row(input, &mut touched, Hash::ZERO)?);
+        rows.push(read_row(input, Some(&mut touched))?);
     }
     let spent = restore_spent(operations, &rows, &spent_transactions)?;
     let record = TransactionRecord {
@@ -383,10 +383,10 @@ fn link(row: &mut Row, transaction: Hash) {
     row.hash = row.record.hash();
 }
 
+/// Reads a row of an entry, whose operations touch the states in `touched`, or of the genesis (`None`).
 fn read_row(
     input: &mut &[u8],
-    touched: &mut impl Iterator<Item = (WalletId, TokenId)>,
-    transaction: Hash,
+    touched: Option<&mut std::vec::IntoIter<(WalletId, TokenId)>>,
 ) -> Reading<Row> {
     match take_value::<u8>(input)? {
         0 => {
@@ -399,7 +399,7 @@ fn read_row(
                 (Hash::ZERO, Location::default())
             };
             let (wallet, token) = touched
-                .next()
+                .and_then(Iterator::next)
                 .ok_or_else(|| invalid("more wallet states than operations touch"))?;
             let record = Record::WalletState(WalletStateRecord {
                 wallet,
@@ -407,7 +407,7 @@ fn read_row(
                 version,
                 balance: Amount(balance),
                 previous,
-                transaction,
+                transaction: Hash::ZERO,
                 wallet_record,
             });
             Ok(Row { hash: Hash::ZERO, record, previous_at })
@@ -416,6 +416,9 @@ fn read_row(
             let record = take_value::<Record>(input)?;
             if record.place().is_none() {
                 return Err(invalid("a transaction record among the rows"));
+            }
+            if touched.is_some() && matches!(record, Record::WalletState(_)) {
+                return Err(invalid("a wallet state in full in an entry; it has a shorter form"));
             }
             let previous_at = take_location(input)?;
             Ok(Row { hash: record.hash(), record, previous_at })

@@ -1,0 +1,284 @@
+//! The offline audit: recomputes everything from the genesis and compares it with what the log says.
+//!
+//! For each block: the link to its parent, the history root, the certificate, every signature, the execution of
+//! every transaction under the rules, every record version with its links, the roots over transactions,
+//! receipts and state, and the supplies. Nothing of the node's own state (checkpoints, index) is trusted or
+//! used. The first thing wrong is named.
+
+use crate::data::{self, DataError};
+use kanjo_ledger::block::{genesis_block, roots_of};
+use kanjo_ledger::{BlockContext, Ledger, prepare, verify as verify_signatures};
+use kanjo_proof::merkle::AppendTree;
+use kanjo_proof::state::StateTree;
+use kanjo_proof::trust::{SignedHeader, Trust};
+use kanjo_store::disk::{Disk, RealDisk};
+use kanjo_store::log::{BlockLog, LogOptions, OpenError};
+use kanjo_types::block::{HEADER_VERSION, Header};
+use kanjo_types::stored::{Block, Entry, decode_block};
+use kanjo_types::{Genesis, Hash};
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Signatures are checked this many at a time.
+const SIGNATURES_AT_ONCE: usize = 1_024;
+
+/// How far the audit is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// Blocks checked.
+    pub blocks_done: u64,
+    /// Blocks in the log.
+    pub blocks_total: u64,
+    /// Transactions checked.
+    pub transactions: u64,
+    /// What is being done.
+    pub phase: &'static str,
+}
+
+/// The first thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// In which block.
+    pub height: Option<u64>,
+    /// At which transaction of it.
+    pub position: Option<u32>,
+    /// Which record or field.
+    pub record: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What the audit found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Blocks found right.
+    pub blocks: u64,
+    /// Transactions found right.
+    pub transactions: u64,
+    /// True when nothing is wrong.
+    pub ok: bool,
+    /// The first thing wrong.
+    pub first_error: Option<Finding>,
+}
+
+/// The audit could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// No ledger there, or no genesis.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The log is in use or can't be opened at all.
+    #[error("block log: {0}")]
+    Log(OpenError),
+}
+
+fn wrong(record: impl Into<String>, problem: impl Into<String>) -> Finding {
+    Finding { height: None, position: None, record: record.into(), problem: problem.into() }
+}
+
+fn compare<T: PartialEq + std::fmt::Debug>(
+    record: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), Finding> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(wrong(record, format!("is {found:?}, recomputed {expected:?}")))
+}
+
+/// Audits the ledger in `dir`. The node must not be running on it.
+///
+/// # Errors
+/// [`AuditError`] when there is nothing that could be audited; damage is not an error but a [`Finding`].
+pub fn verify(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, AuditError> {
+    verify_on(dir, Arc::new(RealDisk), progress)
+}
+
+/// As [`verify`], on a disk of the caller's.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_on(
+    dir: &Path,
+    disk: Arc<dyn Disk>,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Report, AuditError> {
+    let genesis = data::load_genesis(dir)?;
+    let options = LogOptions { first_height: 0, ..LogOptions::default() };
+    let opened = BlockLog::open(disk, &data::log_path(dir), genesis.chain_id().0.0, options);
+    let log = match opened {
+        Ok((log, _)) => log,
+        Err(error @ OpenError::Corrupt { .. }) => {
+            let first_error = Some(wrong("block log", error.to_string()));
+            return Ok(Report { blocks: 0, transactions: 0, ok: false, first_error });
+        }
+        Err(error) => return Err(AuditError::Log(error)),
+    };
+    let trust = match Trust::new(&genesis) {
+        Ok(trust) => trust,
+        Err(error) => {
+            let first_error = Some(wrong("genesis", error.to_string()));
+            return Ok(Report { blocks: 0, transactions: 0, ok: false, first_error });
+        }
+    };
+    let mut auditor = Auditor::new(&genesis, trust);
+    let reader = log.reader();
+    let total = reader.next_height();
+    let mut report = Report { blocks: 0, transactions: 0, ok: true, first_error: None };
+    let fail = |report: &mut Report, height, finding: Finding| {
+        report.ok = false;
+        report.first_error = Some(Finding { height, ..finding });
+    };
+    if total == 0 {
+        fail(&mut report, None, wrong("block log", "holds no block, not even the genesis"));
+    }
+    for height in 0..total {
+        let read = match reader.read(height) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(wrong("block", "is missing")),
+            Err(error) => Err(wrong("block", error.to_string())),
+        };
+        match read.and_then(|bytes| auditor.check(height, &bytes)) {
+            Ok(transactions) => report.transactions += u64::from(transactions),
+            Err(finding) => {
+                fail(&mut report, Some(height), finding);
+                break;
+            }
+        }
+        report.blocks += 1;
+        let (blocks_done, transactions) = (report.blocks, report.transactions);
+        progress(Progress { blocks_done, blocks_total: total, transactions, phase: "blocks" });
+    }
+    if report.ok {
+        let (blocks_done, transactions) = (report.blocks, report.transactions);
+        progress(Progress { blocks_done, blocks_total: total, transactions, phase: "supply" });
+        if let Err(mismatch) = auditor.ledger.audit_supply() {
+            fail(&mut report, Some(total - 1), wrong("supply", mismatch.to_string()));
+        }
+    }
+    Ok(report)
+}
+
+struct Auditor {
+    trust: Trust,
+    genesis_block: Option<Block>,
+    ledger: Ledger,
+    trees: StateTree,
+    history: AppendTree,
+    last: Option<(Hash, u64)>,
+}
+
+impl Auditor {
+    fn new(genesis: &Genesis, trust: Trust) -> Self {
+        let (block, ledger, trees) = genesis_block(genesis);
+        let history = AppendTree::new();
+        Self { trust, genesis_block: Some(block), ledger, trees, history, last: None }
+    }
+
+    /// Checks one block; returns how many transactions it has.
+    fn check(&mut self, height: u64, bytes: &[u8]) -> Result<u32, Finding> {
+        let block = decode_block(bytes, self.trust.chain())
+            .map_err(|error| wrong("block", error.to_string()))?;
+        let header = &block.header;
+        let hash = header.hash();
+        let signed =
+            SignedHeader { header: header.clone(), certificate: block.certificate.clone() };
+        self.trust
+            .check(&signed)
+            .map_err(|error| wrong("header or certificate", error.to_string()))?;
+        if let Some(expected) = self.genesis_block.take() {
+            compare("genesis header", header, &expected.header)?;
+            compare("genesis rows", &block.genesis_rows, &expected.genesis_rows)?;
+        } else {
+            self.check_links(height, header)?;
+            self.execute(&block)?;
+        }
+        self.history.push(hash);
+        self.last = Some((hash, header.time_ms));
+        Ok(header.transactions)
+    }
+
+    fn check_links(&self, height: u64, header: &Header) -> Result<(), Finding> {
+        let (parent, time_ms) = self.last.unwrap_or_default();
+        compare("header.version", &header.version, &HEADER_VERSION)?;
+        compare("header.height", &header.height, &height)?;
+        compare("header.parents", &header.parents, &vec![parent])?;
+        compare("header.history_root", &header.history_root, &self.history.root())?;
+        if header.time_ms < time_ms {
+            return Err(wrong("header.time_ms", "is before the parent's"));
+        }
+        if header.transactions == 0 {
+            return Err(wrong("header.transactions", "is zero; no such block is made"));
+        }
+        if !header.fees.is_empty() {
+            return Err(wrong("header.fees", "are stated, but no operation takes fees"));
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, block: &Block) -> Result<(), Finding> {
+        let header = &block.header;
+        let context = BlockContext { height: header.height, time_ms: header.time_ms };
+        self.ledger.begin_block(context);
+        for chunk in block.entries.chunks(SIGNATURES_AT_ONCE) {
+            self.execute_chunk(context, chunk)?;
+        }
+        let effects = self.ledger.end_block();
+        let roots = roots_of(block);
+        compare("header.transactions_root", &header.transactions_root, &roots.transactions)?;
+        compare("header.receipts_root", &header.receipts_root, &roots.receipts)?;
+        compare("header.supply", &header.supply, &effects.supply)?;
+        self.trees.update(&effects.leaves);
+        compare("header.state_root", &header.state_root, &self.trees.root())
+    }
+
+    fn execute_chunk(&mut self, context: BlockContext, entries: &[Entry]) -> Result<(), Finding> {
+        let at = |entry: &Entry, finding: Finding| Finding {
+            position: Some(entry.record.position),
+            ..finding
+        };
+        let mut items = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let prepared = prepare(entry.raw.clone(), self.ledger.chain())
+                .map_err(|error| at(entry, wrong("transaction", error.to_string())))?;
+            let keys = self.ledger.author_keys(prepared.transaction());
+            items.push((prepared, keys));
+        }
+        let plain = items.iter().all(|(_, keys)| keys.is_some());
+        let verified = if plain { verify_signatures(items.clone()) } else { Vec::new() };
+        for (number, entry) in entries.iter().enumerate() {
+            // A user made earlier in the same chunk, or keys changed there: look again, one by one.
+            let outcome = match verified.get(number) {
+                Some(Ok(verified)) => Ok(verified.clone()),
+                _ => {
+                    let item = items.get(number).map(|(prepared, _)| prepared.clone());
+                    let prepared = item.ok_or_else(|| wrong("transaction", "was not prepared"))?;
+                    let keys = self.ledger.author_keys(prepared.transaction());
+                    let one = verify_signatures(vec![(prepared, keys)]).pop();
+                    one.ok_or_else(|| wrong("transaction", "was not checked"))?
+                }
+            };
+            let verified =
+                outcome.map_err(|error| at(entry, wrong("signature", error.to_string())))?;
+            let executed = self
+                .ledger
+                .execute(context, entry.record.position, &verified)
+                .map_err(|error| at(entry, wrong("transaction", error.to_string())))?;
+            compare_entries(entry, &executed).map_err(|finding| at(entry, finding))?;
+        }
+        Ok(())
+    }
+}
+
+fn compare_entries(found: &Entry, expected: &Entry) -> Result<(), Finding> {
+    compare("receipt.result", &found.result, &expected.result)?;
+    compare("receipt.failed_operation", &found.failed_operation, &expected.failed_operation)?;
+    compare("transaction record", &found.record, &expected.record)?;
+    compare("number of rows", &found.rows.len(), &expected.rows.len())?;
+    for (number, (found, expected)) in found.rows.iter().zip(&expected.rows).enumerate() {
+        compare(&format!("row {number}"), found, expected)?;
+    }
+    compare("transaction hash", &found.hash, &expected.hash)
+}

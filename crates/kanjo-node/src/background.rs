@@ -1,0 +1,134 @@
+//! Behind the log: the index, and checkpoints of one partition after the other.
+
+use crate::history;
+use crate::metrics::Stage;
+use crate::shared::{Shared, ToSequencer};
+use borsh::{BorshDeserialize, BorshSerialize};
+use crossbeam_channel::{Receiver, Sender};
+use kanjo_ledger::PartitionSnapshot;
+use kanjo_store::checkpoint::CheckpointStore;
+use kanjo_store::index::IndexEntry;
+use kanjo_types::codec;
+use kanjo_types::record::{PARTITIONS, Record};
+use kanjo_types::stored::{Entry, Row};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A final block for the index.
+pub(crate) struct ToIndex {
+    pub height: u64,
+    pub entries: Arc<Vec<Entry>>,
+}
+
+/// A partition as it was at `height`; released when that height is final.
+pub(crate) struct PartitionCopy {
+    pub partition: u16,
+    pub height: u64,
+    /// Transactions in all blocks up to `height`.
+    pub transactions: u64,
+    pub snapshot: PartitionSnapshot,
+}
+
+/// What a checkpoint file holds.
+#[derive(BorshSerialize, BorshDeserialize)]
+pub(crate) struct CheckpointPayload {
+    /// Transactions in all blocks up to the checkpoint's height.
+    pub transactions: u64,
+    pub snapshot: PartitionSnapshot,
+}
+
+/// Facts of a block for the index.
+pub(crate) fn index_entries(entries: &[Entry], genesis_rows: &[Row]) -> Vec<IndexEntry> {
+    let mut facts = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let id = entry.record.id.0.0;
+        facts.push(IndexEntry::Transaction { id, position: entry.record.position });
+    }
+    let rows = entries.iter().flat_map(|entry| &entry.rows).chain(genesis_rows);
+    facts.extend(rows.filter_map(|row| match &row.record {
+        Record::Wallet(wallet) => {
+            Some(IndexEntry::WalletOfUser { user: wallet.owner.0, wallet: wallet.id.0 })
+        }
+        _ => None,
+    }));
+    facts
+}
+
+/// Indexes what the log holds beyond the index, then what comes, until the writer is gone.
+pub(crate) fn run_indexer(shared: &Shared, blocks: &Receiver<ToIndex>, tip_at_start: u64) {
+    let cpu = shared.metrics.thread(Stage::Background);
+    let mut next = shared.index.next_height().unwrap_or(0);
+    let fail = |error: &dyn std::fmt::Display| {
+        tracing::error!(%error, "the index stops; look-ups by id may miss newer transactions");
+    };
+    while next <= tip_at_start {
+        if shared.stopping() {
+            return;
+        }
+        let block = match history::read_block(shared, next) {
+            Ok(block) => block,
+            Err(error) => return fail(&error),
+        };
+        let facts = index_entries(&block.entries, &block.genesis_rows);
+        if let Err(error) = shared.index.record(next, &facts) {
+            return fail(&error);
+        }
+        next += 1;
+        cpu.lap();
+    }
+    while let Ok(block) = blocks.recv() {
+        let facts = index_entries(&block.entries, &[]);
+        if let Err(error) = shared.index.record(block.height, &facts) {
+            return fail(&error);
+        }
+        cpu.lap();
+    }
+    if let Err(error) = shared.index.flush() {
+        fail(&error);
+    }
+}
+
+/// Asks for one partition after the other, so that each is copied about once in the configured time.
+pub(crate) fn run_checkpoint_clock(shared: &Shared, sequencer: &Sender<ToSequencer>) {
+    let interval = Duration::from_secs(shared.config.checkpoint_interval_s.max(1));
+    let pause = interval / u32::try_from(PARTITIONS).unwrap_or(64);
+    let mut copied_at = [0u64; PARTITIONS];
+    loop {
+        for (partition, copied_at) in (0u16..).zip(&mut copied_at) {
+            let wake_at = Instant::now() + pause;
+            while Instant::now() < wake_at {
+                if shared.stopping() {
+                    return;
+                }
+                std::thread::sleep(pause.min(Duration::from_millis(20)));
+            }
+            let height = shared.tip().height;
+            if height > *copied_at {
+                if sequencer.send(ToSequencer::Snapshot(partition)).is_err() {
+                    return;
+                }
+                *copied_at = height;
+            }
+        }
+    }
+}
+
+/// Writes copies as they come, until the writer is gone.
+pub(crate) fn run_checkpointer(
+    shared: &Shared,
+    store: &CheckpointStore,
+    copies: &Receiver<PartitionCopy>,
+) {
+    let cpu = shared.metrics.thread(Stage::Background);
+    while let Ok(copy) = copies.recv() {
+        let payload =
+            CheckpointPayload { transactions: copy.transactions, snapshot: copy.snapshot };
+        let bytes = codec::to_bytes(&payload);
+        let mut fill = |out: &mut dyn std::io::Write| out.write_all(&bytes);
+        if let Err(error) = store.write(copy.partition, copy.height, &mut fill) {
+            // The log has everything; a restart takes longer.
+            tracing::warn!(%error, partition = copy.partition, "checkpoint not written");
+        }
+        cpu.lap();
+    }
+}

@@ -1,0 +1,131 @@
+//! Reading back: blocks from the log, record versions from blocks, a wallet's past by its own links.
+
+use crate::shared::Shared;
+use kanjo_api::RecordView;
+use kanjo_store::log::{LogReader, ReadError};
+use kanjo_types::codec::DecodeError;
+use kanjo_types::record::RowKey;
+use kanjo_types::stored::{Block, Location, Row, decode_block};
+use kanjo_types::{ChainId, Hash, Record, Table, TransactionId};
+
+/// A block can't be read back.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HistoryError {
+    #[error("block {0} is not in the log")]
+    Missing(u64),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("block {height} in the log: {source}")]
+    Decode { height: u64, source: DecodeError },
+    #[error("block {height} does not hold the version of a row that is said to come from it")]
+    NoSuchVersion { height: u64 },
+}
+
+pub(crate) fn read_from(
+    log: &LogReader,
+    chain: ChainId,
+    height: u64,
+) -> Result<Block, HistoryError> {
+    let bytes = log.read(height)?.ok_or(HistoryError::Missing(height))?;
+    decode_block(&bytes, chain).map_err(|source| HistoryError::Decode { height, source })
+}
+
+pub(crate) fn read_block(shared: &Shared, height: u64) -> Result<Block, HistoryError> {
+    read_from(&shared.log, shared.chain, height)
+}
+
+/// The rows made by the transaction at `position` of a block; all rows of the genesis for block 0.
+pub(crate) fn rows_at(block: &Block, position: u32) -> &[Row] {
+    if block.header.height == 0 {
+        return &block.genesis_rows;
+    }
+    block.entries.get(position as usize).map_or(&[], |entry| &entry.rows)
+}
+
+/// Blocks read one after the other; the last one is kept, since versions made close together share it.
+pub(crate) struct Walk<'a> {
+    shared: &'a Shared,
+    block: Option<Block>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, block: None }
+    }
+
+    pub(crate) fn block(&mut self, height: u64) -> Result<&Block, HistoryError> {
+        let block = match self.block.take() {
+            Some(block) if block.header.height == height => block,
+            _ => read_block(self.shared, height)?,
+        };
+        Ok(self.block.insert(block))
+    }
+}
+
+/// The version of the row `key` of `table` that was made at `at`, and where the one before it was made.
+pub(crate) fn version_at(
+    walk: &mut Walk<'_>,
+    table: Table,
+    key: RowKey,
+    at: Location,
+) -> Result<(RecordView, Location), HistoryError> {
+    let block = walk.block(at.height)?;
+    let rows = rows_at(block, at.position).iter();
+    let row = rows.clone().find(|row| row.record.place() == Some((table, key)));
+    let row = row.ok_or(HistoryError::NoSuchVersion { height: at.height })?;
+    Ok((view(block, row, at), row.previous_at))
+}
+
+/// A row's version as the API shows it.
+pub(crate) fn view(block: &Block, row: &Row, at: Location) -> RecordView {
+    let entry = block.entries.get(at.position as usize);
+    RecordView {
+        hash: row.hash,
+        record: row.record.clone(),
+        height: at.height,
+        position: at.position,
+        time_ms: block.header.time_ms,
+        transaction_id: entry.map_or(TransactionId(block.header.chain.0), |entry| entry.record.id),
+    }
+}
+
+/// Version number of a record.
+pub(crate) fn version_of(record: &Record) -> u64 {
+    match record {
+        Record::User(record) => record.version,
+        Record::Wallet(record) => record.version,
+        Record::Token(record) => record.version,
+        Record::WalletState(record) => record.version,
+        Record::Transaction(_) => 1,
+    }
+}
+
+/// Versions of a row, newest first, from the one made at `at`: skips those at or above `before`, returns at
+/// most `limit`, and stops after the first version.
+pub(crate) fn versions(
+    shared: &Shared,
+    table: Table,
+    key: RowKey,
+    mut at: Location,
+    before: Option<u64>,
+    limit: usize,
+) -> Result<Vec<RecordView>, HistoryError> {
+    let mut found = Vec::new();
+    let mut expected: Option<Hash> = None;
+    let mut walk = Walk::new(shared);
+    loop {
+        let (view, previous_at) = version_at(&mut walk, table, key, at)?;
+        if expected.is_some_and(|expected| expected != view.hash) {
+            return Err(HistoryError::NoSuchVersion { height: at.height });
+        }
+        let version = version_of(&view.record);
+        expected = Some(view.record.previous());
+        if before.is_none_or(|before| version < before) {
+            found.push(view);
+        }
+        if version <= 1 || found.len() >= limit {
+            return Ok(found);
+        }
+        at = previous_at;
+    }
+}

@@ -1,0 +1,425 @@
+//! Look-ups. Every answer speaks of final blocks: a handler reads the tables, then waits until the newest
+//! version it saw is final.
+
+use super::error::ApiError;
+use super::{Answer, Api};
+use crate::history;
+use crate::shared::{Health, Shared};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use kanjo_api::{
+    BalanceView, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView,
+    RowCounts, Status, TokenView, TransactionView, UserView, WalletView,
+};
+use kanjo_ledger::rows::TokenRow;
+use kanjo_ledger::table::Row as _;
+use kanjo_types::record::RowKey;
+use kanjo_types::stored::{Block, Location, decode_signed};
+use kanjo_types::{Genesis, Record, Table, TokenId, TransactionId, UserId, WalletId};
+use serde::Deserialize;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Versions and blocks in a page when the request does not say.
+const PAGE_DEFAULT: usize = 50;
+/// How long a look-up by id waits for the index to catch up.
+const INDEX_WAIT: Duration = Duration::from_secs(2);
+
+/// Reads a path or query parameter.
+pub(super) fn parse<T: FromStr>(text: &str, field: &str) -> Result<T, ApiError>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|error: T::Err| ApiError::bad_request(error.to_string(), field))
+}
+
+/// Waits until block `height` is final.
+pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiError> {
+    if shared.tip().height >= height {
+        return Ok(());
+    }
+    let mut tip = shared.tip.subscribe();
+    let mut health = shared.health.subscribe();
+    tokio::select! {
+        _ = tip.wait_for(|tip| tip.height >= height) => Ok(()),
+        _ = health.wait_for(|health| matches!(health, Health::Stopped(_))) => Err(ApiError::stopped()),
+    }
+}
+
+/// Runs reading from disk away from the threads that serve requests.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ApiError::stopped()))
+}
+
+pub(super) fn unknown_wallet() -> ApiError {
+    ApiError::not_found("unknown_wallet", "There is no such wallet in the ledger.", "wallet")
+}
+
+pub(super) fn unknown_state() -> ApiError {
+    let sentence = "This wallet never held this token, or the version is not there.";
+    ApiError::not_found("unknown_state", sentence, "token")
+}
+
+/// The node and its ledger.
+#[utoipa::path(get, path = "/v1/status", tag = "ledger", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {
+    let shared = &api.shared;
+    let rows = {
+        let ledger = shared.ledger.read();
+        RowCounts {
+            users: ledger.users().len() as u64,
+            wallets: ledger.wallets().len() as u64,
+            tokens: ledger.tokens().len() as u64,
+            wallet_states: ledger.states().len() as u64,
+        }
+    };
+    let tip = shared.tip();
+    Ok(Json(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ledger: shared.genesis.name.clone(),
+        chain: shared.chain,
+        height: tip.height,
+        header_hash: tip.header_hash,
+        time_ms: tip.time_ms,
+        transactions: tip.transactions,
+        rows,
+        replay_window_ms: shared.genesis.rules.replay_window_ms,
+        state: shared.health().name().to_owned(),
+    }))
+}
+
+/// The genesis: all that is needed to check proofs.
+#[utoipa::path(get, path = "/v1/genesis", tag = "ledger",
+    responses((status = 200, body = serde_json::Value)))]
+pub(super) async fn genesis(State(api): State<Arc<Api>>) -> Answer<Genesis> {
+    Ok(Json(api.shared.genesis.clone()))
+}
+
+/// Where a transaction stands, from the index; waits a little when the index is behind.
+pub(super) async fn locate(api: &Api, id: TransactionId) -> Result<Location, ApiError> {
+    let shared = &api.shared;
+    let wanted = shared.tip().height;
+    let give_up_at = tokio::time::Instant::now() + INDEX_WAIT;
+    loop {
+        let covered = shared.index.next_height().is_some_and(|next| next > wanted);
+        let index = shared.index.clone();
+        let found = blocking(move || {
+            index.find_transaction(&id.0.0).map_err(|error| {
+                let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+                ApiError::new(status, "index_error", error.to_string())
+            })
+        });
+        if let Some((height, position)) = found.await? {
+            return Ok(Location { height, position });
+        }
+        if covered || tokio::time::Instant::now() >= give_up_at {
+            let sentence = if covered {
+                "No final block holds a transaction with this id."
+            } else {
+                "Not found; the index is behind the newest blocks, try again shortly."
+            };
+            return Err(ApiError::not_found("unknown_transaction", sentence, "id"));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A transaction with what came of it.
+#[utoipa::path(get, path = "/v1/transactions/{id}", tag = "transactions", params(("id" = String, Path)),
+    responses((status = 200, body = TransactionView), (status = 404, body = ErrorBody)))]
+pub(super) async fn transaction(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Answer<TransactionView> {
+    let id: TransactionId = parse(&id, "id")?;
+    let at = locate(&api, id).await?;
+    let view = blocking(move || {
+        let block = history::read_block(&api.shared, at.height)?;
+        transaction_view(&block, at).ok_or_else(|| {
+            ApiError::not_found("unknown_transaction", "The index points to another block.", "id")
+        })
+    });
+    Ok(Json(view.await?))
+}
+
+fn transaction_view(block: &Block, at: Location) -> Option<TransactionView> {
+    let entry = block.entries.get(at.position as usize)?;
+    let (transaction, _) = decode_signed(&entry.raw).ok()?;
+    Some(TransactionView {
+        id: entry.record.id,
+        hash: entry.hash,
+        height: at.height,
+        position: at.position,
+        time_ms: block.header.time_ms,
+        result: entry.result,
+        failed_operation: entry.failed_operation,
+        transaction,
+        record: Record::Transaction(entry.record.clone()),
+        rows: entry.rows.iter().map(|row| row.record.clone()).collect(),
+    })
+}
+
+/// A wallet and what it holds.
+#[utoipa::path(get, path = "/v1/wallets/{id}", tag = "wallets", params(("id" = String, Path)),
+    responses((status = 200, body = WalletView), (status = 404, body = ErrorBody)))]
+pub(super) async fn wallet(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Answer<WalletView> {
+    let id: WalletId = parse(&id, "wallet")?;
+    let (mut view, newest) = {
+        let ledger = api.shared.ledger.read();
+        let row = ledger.wallets().get(&id).ok_or_else(unknown_wallet)?;
+        let mut newest = row.made_at().height;
+        let mut balances = Vec::new();
+        let partition = RowKey::wallet(id).partition();
+        let mut slot = Some(ledger.states().floor(partition, &(id, TokenId(0))));
+        while let Some(next) = slot.and_then(|slot| ledger.states().following(slot))
+            && let Some(state) = ledger.states().at(next)
+            && state.wallet == id
+            && balances.len() < PAGE_MAX
+        {
+            newest = newest.max(state.made_at().height);
+            let token = ledger.tokens().get(&state.token).map(|token| &token.record);
+            balances.push(BalanceView {
+                token: state.token,
+                symbol: token.map(|token| token.symbol.clone()).unwrap_or_default(),
+                decimals: token.map_or(0, |token| token.decimals),
+                balance: state.balance,
+                version: state.version,
+                state: state.hash,
+            });
+            slot = Some(next);
+        }
+        (WalletView { id, owner: row.owner, record: row.hash, balances, height: 0 }, newest)
+    };
+    wait_final(&api.shared, newest).await?;
+    view.height = api.shared.tip().height;
+    Ok(Json(view))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct HistoryQuery {
+    token: Option<u32>,
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// Newest place of a wallet's state, once it is final.
+pub(super) async fn newest_state(
+    api: &Api,
+    wallet: WalletId,
+    token: TokenId,
+) -> Result<Location, ApiError> {
+    let at = {
+        let ledger = api.shared.ledger.read();
+        ledger.wallets().get(&wallet).ok_or_else(unknown_wallet)?;
+        ledger.states().get(&(wallet, token)).ok_or_else(unknown_state)?.made_at()
+    };
+    wait_final(&api.shared, at.height).await?;
+    Ok(at)
+}
+
+/// Versions of a wallet's state in one token (by default token 1), newest first.
+#[utoipa::path(get, path = "/v1/wallets/{id}/history", tag = "wallets",
+    params(("id" = String, Path), ("token" = Option<u32>, Query), ("before" = Option<u64>, Query),
+        ("limit" = Option<usize>, Query)),
+    responses((status = 200, body = HistoryPage), (status = 404, body = ErrorBody)))]
+pub(super) async fn wallet_history(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Answer<HistoryPage> {
+    let id: WalletId = parse(&id, "wallet")?;
+    let token = TokenId(query.token.unwrap_or(1));
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let at = newest_state(&api, id, token).await?;
+    let key = RowKey::wallet_state(id, token);
+    let page = blocking(move || {
+        let shared = &api.shared;
+        let versions =
+            history::versions(shared, Table::WalletStates, key, at, query.before, limit)?;
+        let last = versions.last().map(|view| history::version_of(&view.record));
+        Ok(HistoryPage { versions, next_before: last.filter(|version| *version > 1) })
+    });
+    Ok(Json(page.await?))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct VersionQuery {
+    pub version: Option<u64>,
+}
+
+/// A wallet's state in one token: the newest, or a version.
+#[utoipa::path(get, path = "/v1/wallets/{id}/states/{token}", tag = "wallets",
+    params(("id" = String, Path), ("token" = u32, Path), ("version" = Option<u64>, Query)),
+    responses((status = 200, body = RecordView), (status = 404, body = ErrorBody)))]
+pub(super) async fn wallet_state(
+    State(api): State<Arc<Api>>,
+    Path((id, token)): Path<(String, String)>,
+    Query(query): Query<VersionQuery>,
+) -> Answer<RecordView> {
+    let id: WalletId = parse(&id, "wallet")?;
+    let token = TokenId(parse(&token, "token")?);
+    let at = newest_state(&api, id, token).await?;
+    Ok(Json(find_version(api, id, token, at, query.version).await?))
+}
+
+/// The state of a wallet with this version, or the newest, made at `at`.
+pub(super) async fn find_version(
+    api: Arc<Api>,
+    wallet: WalletId,
+    token: TokenId,
+    at: Location,
+    version: Option<u64>,
+) -> Result<RecordView, ApiError> {
+    let key = RowKey::wallet_state(wallet, token);
+    blocking(move || {
+        let before = version.map(|version| version.saturating_add(1));
+        let found = history::versions(&api.shared, Table::WalletStates, key, at, before, 1)?
+            .into_iter()
+            .next();
+        let wanted = |view: &RecordView| {
+            version.is_none_or(|version| history::version_of(&view.record) == version)
+        };
+        found.filter(wanted).ok_or_else(unknown_state)
+    })
+    .await
+}
+
+/// A user, its keys and its wallets.
+#[utoipa::path(get, path = "/v1/users/{id}", tag = "users", params(("id" = String, Path)),
+    responses((status = 200, body = UserView), (status = 404, body = ErrorBody)))]
+pub(super) async fn user(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<UserView> {
+    let id: UserId = parse(&id, "user")?;
+    let unknown =
+        || ApiError::not_found("unknown_user", "There is no such user in the ledger.", "user");
+    let at = api.shared.ledger.read().users().get(&id).map(|row| row.made_at());
+    let at = at.ok_or_else(unknown)?;
+    wait_final(&api.shared, at.height).await?;
+    let view = blocking(move || {
+        let mut walk = history::Walk::new(&api.shared);
+        let (current, _) = history::version_at(&mut walk, Table::Users, RowKey::user(id), at)?;
+        let wallets = api.shared.index.wallets_of(&id.0, PAGE_MAX, None).unwrap_or_default();
+        Ok(UserView { id, current, wallets: wallets.into_iter().map(WalletId).collect() })
+    });
+    Ok(Json(view.await?))
+}
+
+fn token_view(row: &TokenRow) -> TokenView {
+    let record = &row.record;
+    TokenView {
+        id: record.id,
+        symbol: record.symbol.clone(),
+        name: record.name.clone(),
+        decimals: record.decimals,
+        issuer: record.issuer,
+        issued: record.issued,
+        redeemed: record.redeemed,
+        supply: record.issued.checked_sub(record.redeemed).unwrap_or_default(),
+    }
+}
+
+/// All tokens, by number; at most 1,000.
+#[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
+    responses((status = 200, body = Vec<TokenView>)))]
+pub(super) async fn tokens(State(api): State<Arc<Api>>) -> Answer<Vec<TokenView>> {
+    let (tokens, newest) = {
+        let ledger = api.shared.ledger.read();
+        let rows = (1u32..).take(PAGE_MAX).map_while(|id| ledger.tokens().get(&TokenId(id)));
+        let rows: Vec<&TokenRow> = rows.collect();
+        let newest = rows.iter().map(|row| row.made_at().height).max().unwrap_or(0);
+        (rows.into_iter().map(token_view).collect(), newest)
+    };
+    wait_final(&api.shared, newest).await?;
+    Ok(Json(tokens))
+}
+
+/// A token and its supply.
+#[utoipa::path(get, path = "/v1/tokens/{id}", tag = "tokens", params(("id" = u32, Path)),
+    responses((status = 200, body = TokenView), (status = 404, body = ErrorBody)))]
+pub(super) async fn token(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+) -> Answer<TokenView> {
+    let id = TokenId(parse(&id, "token")?);
+    let found = {
+        let ledger = api.shared.ledger.read();
+        ledger.tokens().get(&id).map(|row| (token_view(row), row.made_at().height))
+    };
+    let (view, height) = found.ok_or_else(|| {
+        ApiError::not_found("unknown_token", "There is no such token in the ledger.", "token")
+    })?;
+    wait_final(&api.shared, height).await?;
+    Ok(Json(view))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct PageQuery {
+    before: Option<u64>,
+    limit: Option<usize>,
+}
+
+pub(super) fn summary(shared: &Shared, block: &Block) -> BlockSummary {
+    let header = &block.header;
+    BlockSummary {
+        height: header.height,
+        time_ms: header.time_ms,
+        producer: header.producer,
+        producer_name: shared.producer_name(header.producer),
+        transactions: header.transactions,
+        fees: header.fees.clone(),
+        hash: header.hash(),
+    }
+}
+
+/// Blocks, newest first: height, time, producer, transactions, fees.
+#[utoipa::path(get, path = "/v1/blocks", tag = "blocks",
+    params(("before" = Option<u64>, Query), ("limit" = Option<usize>, Query)),
+    responses((status = 200, body = BlockPage)))]
+pub(super) async fn blocks(
+    State(api): State<Arc<Api>>,
+    Query(query): Query<PageQuery>,
+) -> Answer<BlockPage> {
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let page = blocking(move || {
+        let end = (api.shared.tip().height + 1).min(query.before.unwrap_or(u64::MAX));
+        let start = end.saturating_sub(limit as u64);
+        let mut blocks = Vec::with_capacity(limit);
+        for height in (start..end).rev() {
+            blocks.push(summary(&api.shared, &history::read_block(&api.shared, height)?));
+        }
+        Ok(BlockPage { blocks, next_before: (start > 0).then_some(start) })
+    });
+    Ok(Json(page.await?))
+}
+
+pub(super) fn unknown_block(height: u64, tip: u64) -> ApiError {
+    let sentence = format!("There is no final block {height}; the newest is {tip}.");
+    ApiError::not_found("unknown_block", sentence, "height")
+}
+
+/// One block: header, certificate, transaction ids.
+#[utoipa::path(get, path = "/v1/blocks/{height}", tag = "blocks", params(("height" = u64, Path)),
+    responses((status = 200, body = BlockView), (status = 404, body = ErrorBody)))]
+pub(super) async fn block(
+    State(api): State<Arc<Api>>,
+    Path(height): Path<String>,
+) -> Answer<BlockView> {
+    let height: u64 = parse(&height, "height")?;
+    let tip = api.shared.tip().height;
+    if height > tip {
+        return Err(unknown_block(height, tip));
+    }
+    let view = blocking(move || {
+        let block = history::read_block(&api.shared, height)?;
+        let transactions = block.entries.iter().map(|entry| entry.record.id).collect();
+        let hash = block.header.hash();
+        Ok(BlockView { hash, header: block.header, certificate: block.certificate, transactions })
+    });
+    Ok(Json(view.await?))
+}

@@ -1,0 +1,109 @@
+//! Submitting transactions. The answer comes when they are final.
+
+use super::Api;
+use super::error::ApiError;
+use crate::shared::{Health, Submission};
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use kanjo_api::frames::{self, FrameError};
+use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody, SubmitAnswer, SubmitOutcome};
+use kanjo_types::codec;
+use kanjo_types::outcome::Refusal;
+use kanjo_types::transaction::{Refused, SignedTransaction};
+use std::sync::Arc;
+
+/// Submits one transaction as JSON, or up to 65,536 as binary frames; answers when they are final.
+///
+/// JSON: one `SignedTransaction`; the answer is its outcome. Binary (`application/octet-stream`): a sequence of
+/// `length: u32 little-endian, canonical bytes`; the answer is a Borsh `SubmitAnswer`, or JSON when the
+/// `Accept` header asks for `application/json`. Transactions of a request keep their order. Nothing is taken
+/// from a request that is refused as a whole.
+#[utoipa::path(post, path = "/v1/transactions", tag = "transactions",
+    request_body(content(
+        (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"))),
+    responses(
+        (status = 200, body = SubmitOutcome, description = "Recorded, or for binary requests one outcome each"),
+        (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 422, body = ErrorBody), (status = 429, body = ErrorBody),
+        (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
+pub(super) async fn submit(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ApiError> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::from(Refused::new(Refusal::TooLarge, "request")),
+        _ => ApiError::bad_request(rejection.body_text(), "request"),
+    })?;
+    check_health(&api)?;
+    let media_type = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let sent = media_type(header::CONTENT_TYPE);
+    if sent.starts_with(BINARY_MEDIA_TYPE) {
+        let answer = submit_frames(&api, &body).await?;
+        if media_type(header::ACCEPT).contains("application/json") {
+            return Ok(Json(answer).into_response());
+        }
+        let bytes = codec::to_bytes(&answer);
+        return Ok(([(header::CONTENT_TYPE, BINARY_MEDIA_TYPE)], bytes).into_response());
+    }
+    if !sent.starts_with("application/json") {
+        let sentence =
+            "Send application/json (one transaction) or application/octet-stream (frames).";
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        return Err(ApiError::new(status, "unsupported_media_type", sentence).field("content-type"));
+    }
+    let transaction: SignedTransaction = serde_json::from_slice(&body)
+        .map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
+    let raw = Bytes::from(codec::to_bytes(&transaction));
+    let mut outcomes = run(&api, vec![raw]).await?;
+    match outcomes.pop() {
+        Some(SubmitOutcome::Refused { refusal, field }) => Err(Refused::new(refusal, field).into()),
+        Some(outcome) => Ok(Json(outcome).into_response()),
+        None => Err(ApiError::stopped()),
+    }
+}
+
+fn check_health(api: &Api) -> Result<(), ApiError> {
+    let refusal = match api.shared.health() {
+        Health::Running => return Ok(()),
+        Health::StorageFull => Refusal::StorageFull,
+        Health::Stopping | Health::Stopped(_) => Refusal::Stopping,
+    };
+    Err(Refused::new(refusal, "node").into())
+}
+
+async fn submit_frames(api: &Api, body: &Bytes) -> Result<SubmitAnswer, ApiError> {
+    let ranges = frames::split(body).map_err(|error| match error {
+        FrameError::Truncated { offset } => {
+            Refused::new(Refusal::Malformed, format!("frame at byte {offset} is cut short"))
+        }
+        FrameError::TooMany => Refused::new(Refusal::TooLarge, "request: at most 65,536 frames"),
+        FrameError::TooLong { offset } => {
+            Refused::new(Refusal::TooLarge, format!("frame at byte {offset}"))
+        }
+    })?;
+    let raws: Vec<Bytes> = ranges.into_iter().map(|range| body.slice(range)).collect();
+    if raws.is_empty() {
+        return Ok(SubmitAnswer { outcomes: Vec::new() });
+    }
+    Ok(SubmitAnswer { outcomes: run(api, raws).await? })
+}
+
+async fn run(api: &Api, raws: Vec<Bytes>) -> Result<Vec<SubmitOutcome>, ApiError> {
+    let (submission, outcomes) = Submission::new(raws.len());
+    api.intake
+        .submit(&submission, raws)
+        .map_err(|refusal| ApiError::from(Refused::new(refusal, "node")))?;
+    drop(submission);
+    let mut health = api.shared.health.subscribe();
+    let failed = health.wait_for(|health| matches!(health, Health::Stopped(_)));
+    tokio::select! {
+        biased;
+        outcomes = outcomes => outcomes.map_err(|_| ApiError::stopped()),
+        _ = failed => Err(ApiError::stopped()),
+    }
+}

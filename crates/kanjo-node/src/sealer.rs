@@ -1,0 +1,99 @@
+//! The sealer: roots over a block's transactions, receipts and state, the header, the node's vote, the bytes.
+
+use crate::background::PartitionCopy;
+use crate::data::Voter;
+use crate::metrics::Stage;
+use crate::proofs::PendingProof;
+use crate::sequencer::{Batch, BatchBlock};
+use crate::shared::{Reply, Shared};
+use crossbeam_channel::{Receiver, Sender};
+use kanjo_ledger::block::roots;
+use kanjo_proof::state::StateTree;
+use kanjo_proof::trust::SignedHeader;
+use kanjo_types::block::{Certificate, HEADER_VERSION, Header, Vote, vote_digest};
+use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
+use kanjo_types::{Hash, Receipt};
+use std::sync::Arc;
+
+/// A block ready to be written, with everything that waits for it.
+pub(crate) struct Sealed {
+    pub block: Option<SealedBlock>,
+    pub replies: Vec<Reply>,
+    pub proofs: Vec<PendingProof>,
+    pub copies: Vec<PartitionCopy>,
+}
+
+pub(crate) struct SealedBlock {
+    pub header: Header,
+    pub hash: Hash,
+    pub bytes: Vec<u8>,
+    pub entries: Arc<Vec<Entry>>,
+}
+
+/// A receipt is committed by hash only.
+const _: fn(&Receipt) -> Hash = Receipt::hash;
+
+pub(crate) struct Sealer {
+    pub shared: Arc<Shared>,
+    pub batches: Receiver<Batch>,
+    pub writer: Sender<Sealed>,
+    pub trees: StateTree,
+    pub voter: Voter,
+    pub last: SignedHeader,
+}
+
+/// The vote of `voter` over a header.
+pub(crate) fn certify(voter: &Voter, height: u64, hash: &Hash) -> Certificate {
+    let epoch = 0;
+    let signature = voter.key.sign(&vote_digest(epoch, height, hash));
+    Certificate { epoch, votes: vec![Vote { voter: voter.position, signature }] }
+}
+
+impl Sealer {
+    pub(crate) fn run(mut self) {
+        let cpu = self.shared.metrics.thread(Stage::Tree);
+        while let Ok(batch) = self.batches.recv() {
+            let block = batch.block.map(|block| self.seal(block));
+            let proofs = batch.proofs.into_iter();
+            let proofs = proofs.filter_map(|query| query.prove(&self.trees, &self.last)).collect();
+            let sealed = Sealed { block, replies: batch.replies, proofs, copies: batch.copies };
+            if self.writer.send(sealed).is_err() {
+                return;
+            }
+            cpu.lap();
+        }
+    }
+
+    fn seal(&mut self, block: BatchBlock) -> SealedBlock {
+        let BatchBlock { context, entries, effects } = block;
+        let roots = roots(&entries);
+        self.trees.update(&effects.leaves);
+        let mut history = self.shared.history.write();
+        assert_eq!(history.len(), context.height, "the history holds every earlier header");
+        let header = Header {
+            version: HEADER_VERSION,
+            chain: self.shared.chain,
+            height: context.height,
+            parents: vec![self.last.header.hash()],
+            time_ms: context.time_ms,
+            producer: self.voter.position,
+            transactions: u32::try_from(entries.len()).unwrap_or(u32::MAX),
+            transactions_root: roots.transactions,
+            receipts_root: roots.receipts,
+            state_root: self.trees.root(),
+            history_root: history.root(),
+            fees: Vec::new(),
+            supply: effects.supply,
+        };
+        let hash = header.hash();
+        history.push(hash);
+        drop(history);
+        let certificate = certify(&self.voter, header.height, &hash);
+        let mut bytes = Vec::with_capacity(1_024 + 448 * entries.len());
+        append_head(&header, &certificate, &mut bytes);
+        entries.iter().for_each(|entry| append_entry(entry, &mut bytes));
+        append_tail(&[], &mut bytes);
+        self.last = SignedHeader { header: header.clone(), certificate };
+        SealedBlock { header, hash, bytes, entries: Arc::new(entries) }
+    }
+}

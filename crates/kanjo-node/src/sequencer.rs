@@ -1,0 +1,217 @@
+//! The sequencer: takes checked transactions in ticket order, executes them, cuts blocks.
+
+use crate::background::PartitionCopy;
+use crate::intake::Checked;
+use crate::metrics::Stage;
+use crate::proofs::{self, ResolvedQuery};
+use crate::shared::{Reply, Shared, ToSequencer, recorded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use kanjo_api::SubmitOutcome;
+use kanjo_ledger::{BlockContext, BlockEffects};
+use kanjo_types::stored::{Entry, Location};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What the sealer gets: a block's content, or only things that must wait for earlier blocks to be final.
+pub(crate) struct Batch {
+    pub block: Option<BatchBlock>,
+    pub replies: Vec<Reply>,
+    pub proofs: Vec<ResolvedQuery>,
+    pub copies: Vec<PartitionCopy>,
+}
+
+/// The content of a block.
+pub(crate) struct BatchBlock {
+    pub context: BlockContext,
+    pub entries: Vec<Entry>,
+    pub effects: BlockEffects,
+}
+
+pub(crate) struct Sequencer {
+    shared: Arc<Shared>,
+    messages: Receiver<ToSequencer>,
+    sealer: Sender<Batch>,
+    next_height: u64,
+    /// Transactions in all blocks below `next_height`.
+    transactions: u64,
+    last_time_ms: u64,
+    next_ticket: u64,
+    /// Jobs that came before their turn.
+    early: BTreeMap<u64, Checked>,
+    open: Open,
+    stopping: bool,
+}
+
+/// The block under construction.
+#[derive(Default)]
+struct Open {
+    context: Option<BlockContext>,
+    entries: Vec<Entry>,
+    bytes: usize,
+    replies: Vec<Reply>,
+    queries: Vec<proofs::ProofQuery>,
+    snapshots: Vec<u16>,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.replies.is_empty() && self.queries.is_empty() && self.snapshots.is_empty()
+    }
+}
+
+impl Sequencer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        messages: Receiver<ToSequencer>,
+        sealer: Sender<Batch>,
+    ) -> Self {
+        let tip = shared.tip();
+        Self {
+            shared,
+            messages,
+            sealer,
+            next_height: tip.height + 1,
+            transactions: tip.transactions,
+            last_time_ms: tip.time_ms,
+            next_ticket: 0,
+            early: BTreeMap::new(),
+            open: Open::default(),
+            stopping: false,
+        }
+    }
+
+    /// Runs until told to stop and the queue is empty, or the sealer is gone.
+    pub(crate) fn run(mut self) {
+        let cpu = self.shared.metrics.thread(Stage::Execution);
+        let interval = Duration::from_millis(self.shared.config.block_interval_ms);
+        loop {
+            let Ok(message) = self.messages.recv() else { break };
+            self.take(message);
+            let cut_at = Instant::now() + interval;
+            let batch = loop {
+                if self.is_full() || self.open.is_empty() {
+                    break self.cut();
+                }
+                match self.messages.recv_deadline(cut_at) {
+                    Ok(message) => self.take(message),
+                    // While the sealer is busy, a larger block is better than a queue of small ones.
+                    Err(RecvTimeoutError::Timeout) if self.sealer.is_full() => self.take_one_more(),
+                    Err(_) => break self.cut(),
+                }
+            };
+            if let Some(batch) = batch
+                && !self.send(batch)
+            {
+                break;
+            }
+            cpu.lap();
+            if self.stopping && self.messages.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn take_one_more(&mut self) {
+        if let Ok(message) = self.messages.recv_timeout(Duration::from_millis(1)) {
+            self.take(message);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let config = &self.shared.config;
+        self.open.entries.len() >= config.block_transactions_max
+            || self.open.bytes >= config.block_bytes_max
+            || self.stopping
+    }
+
+    fn send(&self, batch: Batch) -> bool {
+        match self.sealer.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(batch)) => self.sealer.send(batch).is_ok(),
+            Err(TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    fn take(&mut self, message: ToSequencer) {
+        match message {
+            ToSequencer::Checked(checked) => {
+                self.early.insert(checked.ticket, checked);
+                while let Some(checked) = self.early.remove(&self.next_ticket) {
+                    self.next_ticket += 1;
+                    self.execute(checked);
+                }
+            }
+            ToSequencer::Proof(query) => self.open.queries.push(query),
+            ToSequencer::Snapshot(partition) => self.open.snapshots.push(partition),
+            ToSequencer::Stop => self.stopping = true,
+        }
+    }
+
+    fn context(&mut self) -> BlockContext {
+        if let Some(context) = self.open.context {
+            return context;
+        }
+        let time_ms = self.shared.clock.now_ms().max(self.last_time_ms);
+        let context = BlockContext { height: self.next_height, time_ms };
+        self.shared.ledger.write().begin_block(context);
+        self.open.context = Some(context);
+        context
+    }
+
+    fn execute(&mut self, checked: Checked) {
+        let context = self.context();
+        let mut outcomes = Vec::with_capacity(checked.items.len());
+        let mut ledger = self.shared.ledger.write();
+        for (offset, item) in checked.items.into_iter().enumerate() {
+            let number = self.open.entries.len();
+            let position = u32::try_from(number).unwrap_or(u32::MAX);
+            let outcome = item.and_then(|verified| {
+                let entry = ledger.execute(context, position, &verified)?;
+                let at = Location { height: context.height, position };
+                let outcome = recorded(&entry, at);
+                self.open.bytes += entry.raw.len();
+                self.open.entries.push(entry);
+                Ok(outcome)
+            });
+            let outcome = outcome.unwrap_or_else(|refused| SubmitOutcome::Refused {
+                refusal: refused.refusal,
+                field: refused.field,
+            });
+            outcomes.push((checked.first + offset, outcome));
+        }
+        drop(ledger);
+        // A refusal too is answered only when all that came before it is final: "already used" must be true.
+        self.open.replies.push(Reply { submission: checked.submission, outcomes });
+    }
+
+    /// Closes the block under construction.
+    fn cut(&mut self) -> Option<Batch> {
+        if self.open.is_empty() {
+            return None;
+        }
+        let open = std::mem::take(&mut self.open);
+        let block = match open.context {
+            Some(context) if !open.entries.is_empty() => {
+                let effects = self.shared.ledger.write().end_block();
+                self.next_height += 1;
+                self.transactions += open.entries.len() as u64;
+                self.last_time_ms = context.time_ms;
+                Some(BatchBlock { context, entries: open.entries, effects })
+            }
+            _ => None,
+        };
+        let ledger = self.shared.ledger.read();
+        let height = self.next_height - 1;
+        let copies = open.snapshots.into_iter().map(|partition| PartitionCopy {
+            partition,
+            height,
+            transactions: self.transactions,
+            snapshot: ledger.snapshot(partition),
+        });
+        let copies = copies.collect();
+        let proofs = open.queries.into_iter().map(|query| query.resolve(&ledger)).collect();
+        drop(ledger);
+        Some(Batch { block, replies: open.replies, proofs, copies })
+    }
+}

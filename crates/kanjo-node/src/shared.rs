@@ -1,0 +1,169 @@
+//! What the stages and the readers share.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::proofs::ProofQuery;
+use kanjo_api::{BlockSummary, SubmitOutcome};
+use kanjo_ledger::Ledger;
+use kanjo_proof::merkle::AppendTree;
+use kanjo_store::index::Index;
+use kanjo_store::log::LogReader;
+use kanjo_types::stored::{Entry, Location};
+use kanjo_types::{ChainId, Genesis, Hash, TransactionId};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::{broadcast, oneshot, watch};
+
+/// The newest final block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tip {
+    pub height: u64,
+    pub header_hash: Hash,
+    pub time_ms: u64,
+    /// Transactions in all final blocks.
+    pub transactions: u64,
+}
+
+/// How the node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Health {
+    Running,
+    StorageFull,
+    Stopping,
+    /// After a disk error, with its text.
+    Stopped(String),
+}
+
+impl Health {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::StorageFull => "storage_full",
+            Self::Stopping => "stopping",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+}
+
+/// A final block for the streams.
+pub(crate) struct FinalBlock {
+    pub summary: BlockSummary,
+    pub entries: Arc<Vec<Entry>>,
+}
+
+pub(crate) struct Shared {
+    pub config: Config,
+    pub genesis: Genesis,
+    pub chain: ChainId,
+    pub clock: Arc<dyn Clock>,
+    pub ledger: RwLock<Ledger>,
+    pub tip: watch::Sender<Tip>,
+    pub health: watch::Sender<Health>,
+    /// Hashes of all headers, sealed ones that are not final yet included.
+    pub history: RwLock<AppendTree>,
+    pub log: LogReader,
+    pub index: Arc<Index>,
+    pub blocks: broadcast::Sender<Arc<FinalBlock>>,
+    pub metrics: Metrics,
+    pub in_flight: AtomicUsize,
+    pub stop: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn tip(&self) -> Tip {
+        *self.tip.borrow()
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fail(&self, reason: String) {
+        tracing::error!(%reason, "the node stops taking transactions");
+        self.health.send_replace(Health::Stopped(reason));
+        self.stop.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn producer_name(&self, producer: u16) -> String {
+        let voter = self.genesis.voters.get(usize::from(producer));
+        voter.map_or_else(|| producer.to_string(), |voter| voter.name.clone())
+    }
+}
+
+/// One submit request under way: an outcome for each of its transactions.
+pub(crate) struct Submission {
+    outcomes: Mutex<Vec<Option<SubmitOutcome>>>,
+    remaining: AtomicUsize,
+    done: Mutex<Option<oneshot::Sender<Vec<SubmitOutcome>>>>,
+}
+
+impl Submission {
+    pub(crate) fn new(count: usize) -> (Arc<Self>, oneshot::Receiver<Vec<SubmitOutcome>>) {
+        let (sender, receiver) = oneshot::channel();
+        let submission = Self {
+            outcomes: Mutex::new(vec![None; count]),
+            remaining: AtomicUsize::new(count),
+            done: Mutex::new(Some(sender)),
+        };
+        (Arc::new(submission), receiver)
+    }
+
+    /// Sets outcomes; the last one answers the request.
+    pub(crate) fn settle(&self, outcomes: impl IntoIterator<Item = (usize, SubmitOutcome)>) {
+        let mut settled = 0usize;
+        {
+            let mut places = self.outcomes.lock();
+            for (position, outcome) in outcomes {
+                if let Some(place @ None) = places.get_mut(position) {
+                    *place = Some(outcome);
+                    settled += 1;
+                }
+            }
+        }
+        if settled > 0 && self.remaining.fetch_sub(settled, Ordering::AcqRel) == settled {
+            let all = std::mem::take(&mut *self.outcomes.lock());
+            if let Some(done) = self.done.lock().take() {
+                // The client may be gone; its transactions are recorded all the same.
+                let _ = done.send(all.into_iter().flatten().collect());
+            }
+        }
+    }
+}
+
+/// Outcomes of one submission that wait for a block to be final.
+pub(crate) struct Reply {
+    pub submission: Arc<Submission>,
+    pub outcomes: Vec<(usize, SubmitOutcome)>,
+}
+
+impl Reply {
+    pub(crate) fn send(self) {
+        self.submission.settle(self.outcomes);
+    }
+}
+
+/// A message to the sequencer.
+pub(crate) enum ToSequencer {
+    Checked(crate::intake::Checked),
+    Proof(ProofQuery),
+    /// Copy a partition at the next block boundary.
+    Snapshot(u16),
+    Stop,
+}
+
+/// Outcome of a recorded transaction.
+pub(crate) fn recorded(entry: &Entry, at: Location) -> SubmitOutcome {
+    SubmitOutcome::Recorded {
+        id: TransactionId(entry.record.id.0),
+        height: at.height,
+        position: at.position,
+        result: entry.result,
+        failed_operation: entry.failed_operation,
+    }
+}

@@ -1,0 +1,130 @@
+//! The index: found is what was recorded, and whatever happens to it, it can be rebuilt.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use kanjo_store::faults::SeededRng;
+use kanjo_store::index::{Index, IndexEntry, IndexError};
+
+fn id(n: u64) -> [u8; 32] {
+    let mut rng = SeededRng::new(n);
+    let mut id = [0; 32];
+    id.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&rng.next_u64().to_le_bytes()));
+    id
+}
+
+fn transactions(height: u64, count: u32) -> Vec<IndexEntry> {
+    let entry = |position| IndexEntry::Transaction { id: id(height << 32 | u64::from(position)), position };
+    (0..count).map(entry).collect()
+}
+
+fn assert_finds(index: &Index, heights: std::ops::Range<u64>, count: u32) {
+    for height in heights {
+        for position in 0..count {
+            let found = index.find_transaction(&id(height << 32 | u64::from(position))).unwrap();
+            assert_eq!(found, Some((height, position)));
+        }
+        let absent = id(height << 32 | 1 << 31);
+        assert_eq!(index.find_transaction(&absent).unwrap(), None);
+    }
+}
+
+#[test]
+fn entries_are_found_before_and_after_they_reach_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    {
+        let index = Index::open(&path).unwrap();
+        assert_eq!(index.indexed_height(), None);
+        for height in 5..25 {
+            index.record(height, &transactions(height, 10)).unwrap();
+            if height % 7 == 0 {
+                index.flush().unwrap();
+            }
+        }
+        assert_eq!(index.indexed_height(), Some(24));
+        assert_finds(&index, 5..25, 10);
+        // Dropped without a flush: as after a kill.
+    }
+    let index = Index::open(&path).unwrap();
+    assert_eq!(index.next_height(), Some(22), "what was flushed at 21 is there");
+    assert_finds(&index, 5..22, 10);
+    for height in 20..25 {
+        index.record(height, &transactions(height, 10)).unwrap();
+    }
+    assert_finds(&index, 5..25, 10);
+}
+
+#[test]
+fn a_gap_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    index.record(3, &[]).unwrap();
+    let error = index.record(5, &[]).unwrap_err();
+    assert!(matches!(error, IndexError::Gap { next: 4, found: 5 }), "{error}");
+    index.record(4, &[]).unwrap();
+}
+
+#[test]
+fn ids_with_one_prefix_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    let with_end = |end: u8| {
+        let mut id = [1; 32];
+        id[31] = end;
+        id
+    };
+    for end in 0..5 {
+        let entry = IndexEntry::Transaction { id: with_end(end), position: end.into() };
+        index.record(end.into(), &[entry]).unwrap();
+    }
+    index.flush().unwrap();
+    for end in 0..5 {
+        let found = index.find_transaction(&with_end(end)).unwrap();
+        assert_eq!(found, Some((end.into(), end.into())));
+    }
+    assert_eq!(index.find_transaction(&with_end(9)).unwrap(), None);
+}
+
+#[test]
+fn wallets_are_listed_page_by_page_from_memory_and_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = Index::open(dir.path()).unwrap();
+    for n in 0..30u8 {
+        // The neighbours' wallets must not show up.
+        let entries = [4, 5, 6].map(|user| IndexEntry::WalletOfUser {
+            user: [user; 16],
+            wallet: [n.wrapping_mul(97); 16],
+        });
+        index.record(n.into(), &entries).unwrap();
+        if n == 12 {
+            index.flush().unwrap();
+        }
+    }
+    let mut expected: Vec<[u8; 16]> = (0..30u8).map(|n| [n.wrapping_mul(97); 16]).collect();
+    expected.sort_unstable();
+    let mut listed = Vec::new();
+    loop {
+        let page = index.wallets_of(&[5; 16], 7, listed.last().copied()).unwrap();
+        assert!(page.len() <= 7);
+        if page.is_empty() {
+            break;
+        }
+        listed.extend(page);
+    }
+    assert_eq!(listed, expected);
+    assert!(index.wallets_of(&[7; 16], 10, None).unwrap().is_empty());
+}
+
+#[test]
+fn a_rebuilt_index_starts_from_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let index = Index::open(&path).unwrap();
+    index.record(0, &transactions(0, 3)).unwrap();
+    index.flush().unwrap();
+    drop(index);
+    let index = Index::rebuild(&path).unwrap();
+    assert_eq!(index.next_height(), None);
+    assert_eq!(index.find_transaction(&id(0)).unwrap(), None);
+    index.record(0, &transactions(0, 3)).unwrap();
+    assert_finds(&index, 0..1, 3);
+}

@@ -1,0 +1,220 @@
+//! From operations to a final transaction: find the author's keys, sign here, send, report.
+
+use crate::context::{Context, Session};
+use crate::fail::{Done, Fail, next_after};
+use crate::text::parse_duration;
+use clap::Args;
+use kanjo_api::SubmitOutcome;
+use kanjo_client::{Client, Cosigning, Draft};
+use kanjo_types::record::Record;
+use kanjo_types::transaction::SignedTransaction;
+use kanjo_types::{Access, Operation, TransactionId, UserId};
+use serde::Serialize;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How a transaction is signed.
+#[derive(Debug, Args)]
+pub struct SignArgs {
+    /// Key that signs, by name or path; repeat it for users with several keys. Without it, the author's keys
+    /// are looked for in the home directory.
+    #[arg(long = "key", value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// How long the ledger may take the transaction, such as 90s or 2m.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "2m")]
+    pub valid_for: Duration,
+    /// Write an unsigned draft to FILE instead of sending; others sign it with 'kanjo tx sign'.
+    #[arg(long, value_name = "FILE")]
+    pub draft: Option<PathBuf>,
+}
+
+/// Who does what.
+pub struct Authored {
+    /// Who signs.
+    pub author: UserId,
+    /// With which keys.
+    pub access: Access,
+    /// What is done.
+    pub operations: Vec<Operation>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Sent {
+    /// Final and done.
+    Recorded {
+        /// The transaction.
+        id: TransactionId,
+        /// Block height.
+        height: u64,
+        /// Position in the block.
+        position: u32,
+    },
+    /// Waiting for signatures in a file.
+    Drafted {
+        /// Which file.
+        draft: PathBuf,
+        /// The transaction.
+        id: TransactionId,
+    },
+}
+
+impl Sent {
+    /// One sentence for people.
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Recorded { id, height, position } => {
+                format!("final in block {height}, position {position}; transaction {id}")
+            }
+            Self::Drafted { draft, .. } => format!(
+                "draft written to {0}; sign it with: kanjo tx sign {0} --key KEY",
+                draft.display()
+            ),
+        }
+    }
+}
+
+/// The keys of a user as the ledger has them now.
+pub fn access_of(client: &Client, user: UserId) -> Done<Access> {
+    let view = client.user(user).map_err(|error| {
+        if error.is_not_found() {
+            Fail::new("unknown_user", format!("there is no user {user} on this ledger"))
+                .next("register it: kanjo user create NAME --key KEY")
+        } else {
+            error.into()
+        }
+    })?;
+    match view.current.record {
+        Record::User(record) => Ok(record.access),
+        _ => Err(Fail::new("bad_answer", "the node answered with something else than a user")),
+    }
+}
+
+/// Signs with the author's keys and submits; or writes a draft.
+pub fn send(ctx: &Context, session: &Session, authored: Authored, sign: &SignArgs) -> Done<Sent> {
+    let Authored { author, access, operations } = authored;
+    let body = Draft::new(session.status.chain, author)
+        .operations(operations)
+        .valid_for(sign.valid_for)
+        .body()?;
+    let mut cosigning = Cosigning::new(body, access);
+    if let Some(path) = &sign.draft {
+        let id = cosigning.id();
+        write_draft(path, &cosigning, false)?;
+        return Ok(Sent::Drafted { draft: path.clone(), id });
+    }
+    sign_here(ctx, &mut cosigning, &sign.keys)?;
+    submit(&session.client, &cosigning.finish()?)
+}
+
+/// Signs with the given keys, or with those found in the home directory.
+pub fn sign_here(ctx: &Context, cosigning: &mut Cosigning, keys: &[String]) -> Done {
+    if !keys.is_empty() {
+        for name in keys {
+            let file = ctx.key(name)?;
+            if !cosigning.access().keys().contains(&file.public()) {
+                return Err(foreign_key(ctx, name, cosigning.access()));
+            }
+            cosigning.sign(&ctx.unlock(&file)?)?;
+        }
+    } else {
+        let mut files = Vec::new();
+        for public in cosigning.open_keys() {
+            files.extend(ctx.home.keys().find(&public)?);
+        }
+        files.sort_by_key(kanjo_client::keys::KeyFile::is_encrypted);
+        let (found, needed) = cosigning.progress();
+        for file in files.iter().take(usize::from(needed.saturating_sub(found))) {
+            cosigning.sign(&ctx.unlock(file)?)?;
+        }
+    }
+    let (found, needed) = cosigning.progress();
+    if found == 0 && needed == 1 {
+        return Err(no_key(ctx, cosigning.access()));
+    }
+    if found < needed {
+        return Err(Fail::new(
+            "signatures_missing",
+            format!("this needs {needed} signatures and {found} could be made here"),
+        )
+        .next(
+            "collect them: add '--draft FILE' to write a draft, then each signer runs 'kanjo tx \
+             sign FILE --key KEY', and one runs 'kanjo tx submit FILE'",
+        ));
+    }
+    Ok(())
+}
+
+fn no_key(ctx: &Context, access: &Access) -> Fail {
+    let wanted: Vec<String> = access.keys().iter().map(ToString::to_string).collect();
+    Fail::new(
+        "no_key",
+        format!(
+            "the author's key {} is not in {}",
+            wanted.join(" or "),
+            ctx.home.keys().directory().display()
+        ),
+    )
+    .next("give the directory of your keys with --home DIR, or a key file with --key FILE")
+}
+
+fn foreign_key(ctx: &Context, name: &str, access: &Access) -> Fail {
+    let mine = access.keys().iter().filter_map(|key| ctx.home.keys().find(key).ok().flatten());
+    let mine: Vec<String> = mine.map(|key| key.name().to_owned()).collect();
+    let fail = Fail::new("foreign_key", format!("the key '{name}' is none of the author's keys"));
+    if mine.is_empty() {
+        fail.next("see your keys with 'kanjo key list'")
+    } else {
+        fail.next(format!("sign with --key {}", mine.join(" or --key ")))
+    }
+}
+
+/// Submits and turns whatever is not "done" into a failure.
+pub fn submit(client: &Client, signed: &SignedTransaction) -> Done<Sent> {
+    match client.submit(signed)? {
+        SubmitOutcome::Recorded { id, height, position, result, .. } if result.is_ok() => {
+            Ok(Sent::Recorded { id, height, position })
+        }
+        SubmitOutcome::Recorded { id, height, result, failed_operation, .. } => {
+            let at = failed_operation.filter(|_| signed.body.operations.len() > 1);
+            let at = at.map_or_else(String::new, |at| format!(" at operation {}", at + 1));
+            let message = format!(
+                "{} It failed{at} and is recorded as failed in block {height} (transaction {id}); \
+                 nothing was changed.",
+                result.sentence()
+            );
+            let fail = Fail::new(result.code(), message);
+            Err(match next_after(result.code()) {
+                Some(next) => fail.next(next),
+                None => fail,
+            })
+        }
+        SubmitOutcome::Refused { refusal, field } => {
+            let fail = Fail::new(refusal.code(), refusal.sentence());
+            let fail = Fail { field: Some(field).filter(|field| !field.is_empty()), ..fail };
+            Err(match next_after(refusal.code()) {
+                Some(next) => fail.next(next),
+                None => fail,
+            })
+        }
+    }
+}
+
+/// Writes a draft. Drafts hold no secret.
+pub fn write_draft(path: &Path, cosigning: &Cosigning, replace: bool) -> Done {
+    let json = serde_json::to_vec_pretty(cosigning).map_err(|error| Fail::file(path, error))?;
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if replace {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    let mut file = options.open(path).map_err(|error| Fail::file(path, error))?;
+    file.write_all(&json)
+        .and_then(|()| file.write_all(b"\n"))
+        .map_err(|error| Fail::file(path, error))
+}

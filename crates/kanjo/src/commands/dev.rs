@@ -1,0 +1,153 @@
+//! `kanjo dev`: a ledger of one's own on this machine.
+
+use crate::commands::init::{OPERATOR, Plan, VSM_DECIMALS, remember, vsm_and_jpy, wallet_with_vsm};
+use crate::commands::node::{ListenArgs, log_to_stderr, run_until_told, start};
+use crate::context::Context;
+use crate::fail::{Done, Fail};
+use crate::home::{Book, Home};
+use crate::say;
+use crate::text::{bold, dim, grouped};
+use clap::Args;
+use kanjo_client::keys::{KeyFile, Protection};
+use kanjo_node::{Config, RunningNode};
+use kanjo_types::signature::KeyKind;
+use kanjo_types::{Access, Amount};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// First VSM of the operator.
+const VSM_SUPPLY: u128 = 1_000_000;
+
+/// Options of `kanjo dev`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  kanjo dev\n\n\
+    Makes a ledger with open registration and an unencrypted operator key on the first run, and\n\
+    continues it on the next. Keys and names are kept in DIR/home. Ctrl-C stops it cleanly.")]
+pub struct DevArgs {
+    /// Data directory.
+    #[arg(long, value_name = "DIR", default_value = "./kanjo-dev")]
+    data: PathBuf,
+    #[command(flatten)]
+    listen: ListenArgs,
+}
+
+/// Runs `kanjo dev`.
+pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
+    let listen = args.listen.checked()?;
+    let home = if ctx.home_given { ctx.home.clone() } else { Home::new(args.data.join("home")) };
+    let ctx = &ctx.with_home(home);
+    let is_new = !args.data.join("genesis.json").exists();
+    if is_new {
+        create(ctx, &args.data)?;
+    }
+    log_to_stderr();
+    let mut config = Config::new(&args.data);
+    config.listen = listen;
+    let node = start(config)?;
+    let book = ctx.home.book(node.chain())?;
+    announce(ctx, args, &node, &book, is_new);
+    run_until_told(node, false)?;
+    if !ctx.json {
+        say!();
+        say!("Stopped. The next 'kanjo dev' continues here.");
+    }
+    Ok(())
+}
+
+fn create(ctx: &Context, data: &Path) -> Done {
+    let store = ctx.home.keys();
+    let key = match store.load(OPERATOR) {
+        Ok(key) => key,
+        Err(kanjo_client::keys::KeyError::Unknown { .. }) => {
+            let key = KeyFile::generate(OPERATOR, KeyKind::Ed25519, Protection::Plain)?;
+            store.save(&key)?;
+            key
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let operators = vec![(OPERATOR.to_owned(), Access::Single(key.public()))];
+    let mut plan = Plan::new("Kanjo development ledger", operators)?;
+    plan.open_registration = true;
+    plan.open_tokens = true;
+    plan.tokens = vsm_and_jpy(OPERATOR);
+    let supply = VSM_SUPPLY.checked_mul(10u128.pow(u32::from(VSM_DECIMALS)));
+    let supply = supply.ok_or_else(|| Fail::usage("the first supply is too large"))?;
+    plan.wallets = vec![wallet_with_vsm(OPERATOR, Amount(supply))];
+    let genesis = plan.create(data)?;
+    remember(ctx, &genesis)
+}
+
+fn announce(ctx: &Context, args: &DevArgs, node: &RunningNode, book: &Book, is_new: bool) {
+    let api = format!("http://{}", node.address());
+    if ctx.json {
+        let json = json!({
+            "address": node.address().to_string(), "api": api, "chain": node.chain(),
+            "height": node.height(), "data": args.data, "home": ctx.home.directory(),
+            "new": is_new,
+        });
+        crate::text::line(&json.to_string());
+        return;
+    }
+    let data = args.data.display();
+    let state = if is_new {
+        "new".to_owned()
+    } else {
+        format!("continued at height {}", grouped(node.height()))
+    };
+    say!();
+    say!("  {}  {}", bold("kanjo dev"), dim("one node on this machine, data kept on disk"));
+    say!();
+    say!("  ledger    {data} ({state})");
+    say!("  API       {api}/v1, described at {api}/v1/openapi.json");
+    say!("  chain     {}", node.chain());
+    say!("  operator  an unencrypted key in {}/keys", ctx.home.directory().display());
+    say!();
+    say!("  {}", bold("Try next, from this directory in another terminal"));
+    say!();
+    for (what, command) in suggestions(ctx, args, &api, book) {
+        if !what.is_empty() {
+            say!("  {}", dim(&format!("# {what}")));
+        }
+        say!("  {command}");
+    }
+    say!();
+    say!("  {}", dim("Ctrl-C stops it; the next 'kanjo dev' continues."));
+}
+
+/// Commands that work as they stand against this node.
+fn suggestions(ctx: &Context, args: &DevArgs, api: &str, book: &Book) -> Vec<(String, String)> {
+    let mut prefix = ctx.program_with_home();
+    let program = ctx.program();
+    if api != crate::context::NODE_DEFAULT {
+        prefix.push_str(&format!("--node {api} "));
+    }
+    let data = args.data.display();
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut add = |what: &str, command: String| list.push((what.to_owned(), command));
+    if !book.wallets.contains_key("alice") {
+        if !ctx.home.keys().path("alice").is_ok_and(|path| path.exists()) {
+            add(
+                "a user with a key and a wallet of her own",
+                format!("{prefix}key new alice --no-passphrase"),
+            );
+        }
+        add("", format!("{prefix}user create alice --key alice --with-wallet"));
+    }
+    add(
+        "a payment, signed here and final when it answers",
+        format!("{prefix}pay operator alice 12.50 --token VSM"),
+    );
+    add("yen, issued by the operator", format!("{prefix}token issue JPY alice 50000"));
+    add("what came of it", format!("{prefix}wallet history alice --token VSM"));
+    add("", format!("{prefix}block list"));
+    add(
+        "a proof of her balance, checked from the genesis alone, offline",
+        format!("{prefix}proof state alice VSM --out alice.proof"),
+    );
+    add("", format!("{program} proof check alice.proof --genesis {data}/genesis.json"));
+    add(
+        "after Ctrl-C: recompute the whole ledger from its genesis",
+        format!("{program} verify --data {data}"),
+    );
+    list
+}

@@ -1,0 +1,175 @@
+//! `kanjo proof`: get proofs from a node, check them from a genesis file alone.
+
+use crate::context::{Context, Session};
+use crate::fail::{Done, Fail};
+use crate::say;
+use crate::text::{bold, dim, green};
+use clap::{Args, Subcommand};
+use kanjo_proof::ProofFile;
+use kanjo_types::{Genesis, TransactionId};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+/// Proofs: get one from a node, check one from a genesis file alone.
+#[derive(Debug, Subcommand)]
+pub enum ProofCommand {
+    /// That a wallet exists and holds what it holds, or that it does not exist.
+    #[command(after_help = "Example:\n  kanjo proof wallet alice --out alice.proof")]
+    Wallet {
+        /// Wallet id or local name.
+        wallet: String,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// A wallet's balance in one token, now or in an earlier version; or that it never held any.
+    #[command(after_help = "Example:\n  kanjo proof state alice JPY --out alice-jpy.proof\n  \
+        kanjo proof state alice JPY --version-number 3 --out then.proof")]
+    State {
+        /// Wallet id or local name.
+        wallet: String,
+        /// Token symbol or number.
+        token: String,
+        /// An earlier version of the balance.
+        #[arg(long, value_name = "N")]
+        version_number: Option<u64>,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// A user and its keys, or that it does not exist.
+    #[command(after_help = "Example:\n  kanjo proof user alice --out alice-keys.proof")]
+    User {
+        /// User id or local name.
+        user: String,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// A token and its supply.
+    #[command(after_help = "Example:\n  kanjo proof token JPY --out jpy.proof")]
+    Token {
+        /// Token symbol or number.
+        token: String,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// That a transaction is in a final block, and what came of it.
+    #[command(after_help = "Example:\n  kanjo proof tx 9f3c… --out receipt.proof")]
+    Tx {
+        /// Transaction id.
+        id: TransactionId,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// That a block is part of the ledger.
+    #[command(after_help = "Example:\n  kanjo proof block 7 --out block-7.proof")]
+    Block {
+        /// Height.
+        height: u64,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// That the ledger at one height extends the ledger at an earlier one.
+    #[command(after_help = "Example:\n  kanjo proof extends 7 90 --out extends.proof")]
+    Extends {
+        /// The earlier height.
+        from: u64,
+        /// The later height.
+        to: u64,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Check a proof, offline, trusting nothing but the genesis file.
+    #[command(after_help = "Example:\n  kanjo proof check alice.proof --genesis genesis.json\n\n\
+        Exit code 0 when the proof holds, 1 when it does not.")]
+    Check {
+        /// The proof.
+        file: PathBuf,
+        /// The genesis of the ledger, from somebody you trust.
+        #[arg(long, value_name = "FILE")]
+        genesis: PathBuf,
+    },
+}
+
+/// Where a proof goes.
+#[derive(Debug, Args)]
+pub struct Out {
+    /// Write the proof to FILE; it is printed when left out.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Runs `kanjo proof`.
+pub fn proof(ctx: &Context, command: &ProofCommand) -> Done {
+    if let ProofCommand::Check { file, genesis } = command {
+        return check(ctx, file, genesis);
+    }
+    let session = ctx.session()?;
+    let (text, out) = fetch(&session, command)?;
+    let Some(path) = out else {
+        crate::text::line(text.trim_end());
+        return Ok(());
+    };
+    std::fs::write(path, &text).map_err(|error| Fail::file(path, error))?;
+    ctx.answer(&json!({ "file": path, "bytes": text.len() }), || {
+        say!("Proof written to {}, {} bytes.", bold(&path.display().to_string()), text.len());
+        let path = path.display();
+        say!("{}", dim(&format!("Next: kanjo proof check {path} --genesis GENESIS_FILE")));
+    })
+}
+
+fn fetch<'a>(
+    session: &Session,
+    command: &'a ProofCommand,
+) -> Done<(String, Option<&'a PathBuf>)> {
+    let client = &session.client;
+    let (text, out) = match command {
+        ProofCommand::Wallet { wallet, out } => {
+            (client.proof_of_wallet(session.book.wallet(wallet)?), out)
+        }
+        ProofCommand::State { wallet, token, version_number, out } => {
+            let wallet = session.book.wallet(wallet)?;
+            let token = session.token(token)?.id;
+            (client.proof_of_state(wallet, token, *version_number), out)
+        }
+        ProofCommand::User { user, out } => (client.proof_of_user(session.book.user(user)?), out),
+        ProofCommand::Token { token, out } => {
+            let token = match token.parse() {
+                Ok(number) => kanjo_types::TokenId(number),
+                Err(_) => session.token(token)?.id,
+            };
+            (client.proof_of_token(token), out)
+        }
+        ProofCommand::Tx { id, out } => (client.proof_of_transaction(*id), out),
+        ProofCommand::Block { height, out } => (client.proof_of_block(*height), out),
+        ProofCommand::Extends { from, to, out } => (client.proof_of_extension(*from, *to), out),
+        ProofCommand::Check { .. } => return Err(Fail::usage("'check' needs no node")),
+    };
+    Ok((text?, out.out.as_ref()))
+}
+
+/// Reads and checks a genesis file.
+pub fn read_genesis(path: &Path) -> Done<Genesis> {
+    kanjo_node::data::read_genesis(path).map_err(|error| {
+        Fail::new("genesis", error).next(
+            "it is genesis.json in the data directory of a node you trust; 'kanjo genesis --out \
+             FILE' gets it from a node",
+        )
+    })
+}
+
+fn check(ctx: &Context, file: &Path, genesis: &Path) -> Done {
+    let genesis = read_genesis(genesis)?;
+    let text = std::fs::read_to_string(file).map_err(|error| Fail::file(file, error))?;
+    let proof = ProofFile::from_json(&text).map_err(|error| {
+        Fail::new("bad_proof", format!("{}: {error}", file.display()))
+            .next("get it again: kanjo proof … --out FILE")
+    })?;
+    let statement = proof.check(&genesis).map_err(|error| {
+        Fail::new("proof_fails", format!("The proof does not hold: {error}."))
+            .next("don't rely on it; get it again, or ask where it was changed")
+    })?;
+    ctx.answer(&json!({ "ok": true, "statement": statement }), || {
+        say!("{} Proven from the genesis of {} alone:", green("✓"), bold(&genesis.name));
+        say!();
+        statement.to_string().lines().for_each(|line| say!("  {line}"));
+    })
+}

@@ -1,0 +1,75 @@
+//! The command line of the Kanjo ledger, and the first thing everyone sees of it.
+//!
+//! Every command answers in text for people or, with `--json`, in one JSON object. Exit codes: 0 done,
+//! 1 refused or failed, 2 typed wrongly.
+//!
+//! # Place in the flow
+//! On top of everything: it parses what was typed ([`cli`]), signs with keys of the home directory
+//! ([`author`], [`home`]), speaks to nodes through `kanjo-client`, and runs nodes through `kanjo-node`.
+#![forbid(unsafe_code)]
+
+mod author;
+mod bench;
+mod cli;
+mod commands;
+mod context;
+mod demo;
+mod fail;
+mod figures;
+mod home;
+mod load;
+mod text;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use context::Context;
+use fail::{Done, Fail};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.global.json;
+    match Context::new(cli.global).and_then(|ctx| run(&ctx, cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fail) => {
+            report(&fail, json);
+            ExitCode::from(fail.exit)
+        }
+    }
+}
+
+fn run(ctx: &Context, command: Command) -> Done {
+    match command {
+        Command::Demo(args) => demo::run(ctx, &args),
+        Command::Dev(args) => commands::dev(ctx, &args),
+        Command::Init(args) => commands::init(ctx, &args),
+        Command::Node(args) => commands::node(ctx, &args),
+        Command::Status => commands::status(ctx),
+        Command::Genesis(args) => commands::genesis(ctx, &args),
+        Command::Key(command) => commands::key(ctx, command),
+        Command::User(command) => commands::user(ctx, command),
+        Command::Wallet(command) => commands::wallet(ctx, command),
+        Command::Token(command) => commands::token(ctx, command),
+        Command::Pay(args) => commands::pay(ctx, &args),
+        Command::Tx(command) => commands::tx(ctx, command),
+        Command::Block(command) => commands::block(ctx, &command),
+        Command::Proof(command) => commands::proof(ctx, &command),
+        Command::Verify(args) => commands::verify(ctx, &args),
+        Command::Bench(command) => bench::run(ctx, &command),
+    }
+}
+
+fn report(fail: &Fail, json: bool) {
+    if fail.code == fail::SILENT {
+        return;
+    }
+    if json {
+        context::print_json(&fail.to_json());
+        return;
+    }
+    let field = fail.field.as_ref().map_or_else(String::new, |field| format!(" (field: {field})"));
+    text::note(&format!("error: {}{field}", fail.message));
+    if let Some(next) = &fail.next {
+        text::note(&format!("  next: {next}"));
+    }
+}
