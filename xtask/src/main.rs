@@ -1,1 +1,160 @@
-fn main(){}
+//! The project's verbs, the same by hand and in continuous integration: `cargo xtask <verb>`.
+
+use std::env;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+const HELP: &str = "\
+cargo xtask <verb>
+
+  test          everything a change must pass: format, lints, docs, all tests, the demo
+  fmt           format the code
+  lint          format check and clippy
+  docs          build the documentation, warnings are errors
+  unit          all tests except the crash test
+  crash [N]     kill a node N times under load and check what is left (default 200)
+  fuzz [SECS]   a longer bounded run of every decoder against mutated input (default 60)
+  demo          the main job end to end, its figures checked
+  bench [ARGS]  kanjo bench, in the release profile (default: emoney, 1,000,000 accounts)
+  vectors       write the fixed test vectors anew
+
+Tests need nothing beyond Rust and a C compiler; everything runs on loopback.
+";
+
+type Step = Result<(), String>;
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    command.args(arguments);
+    command
+}
+
+fn run(command: &mut Command) -> Step {
+    let shown = format!("{command:?}").replace('"', "");
+    eprintln!("\n▸ {shown}");
+    let started = Instant::now();
+    match command.status() {
+        Ok(status) if status.success() => {
+            eprintln!("  done in {} s", started.elapsed().as_secs());
+            Ok(())
+        }
+        Ok(status) => Err(format!("{shown}: {status}")),
+        Err(error) => Err(format!("{shown}: {error}")),
+    }
+}
+
+fn lint() -> Step {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    run(&mut cargo(&clippy))
+}
+
+fn docs() -> Step {
+    let mut command = cargo(&["doc", "--release", "--workspace", "--no-deps", "--quiet"]);
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn unit() -> Step {
+    run(&mut cargo(&["test", "--release", "--workspace"]))
+}
+
+fn crash(rounds: &str) -> Step {
+    let arguments = [
+        "test",
+        "--release",
+        "--package",
+        "kanjo",
+        "--test",
+        "crash",
+        "--",
+        "--ignored",
+        "--nocapture",
+    ];
+    run(cargo(&arguments).env("KANJO_CRASH_ROUNDS", rounds))
+}
+
+fn fuzz(seconds: &str) -> Step {
+    let arguments = ["test", "--release", "--package", "kanjo-fuzz", "--", "--nocapture"];
+    run(cargo(&arguments).env("KANJO_FUZZ_SECONDS", seconds))
+}
+
+/// Runs the demo for machines and checks that it says what a user relies on.
+fn demo() -> Step {
+    let mut command = cargo(&["run", "--release", "--quiet", "--", "demo", "--json"]);
+    eprintln!("\n▸ {command:?}");
+    let output = command.output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{text}");
+    if !output.status.success() {
+        return Err(format!(
+            "demo: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    let squeezed: String = text.split_whitespace().collect();
+    for wanted in [
+        "\"payments\":100000",
+        "\"proof_ok\":true",
+        "\"tamper_detected\":true",
+        "\"supply_ok\":true",
+    ] {
+        if !squeezed.contains(wanted) {
+            return Err(format!("demo: its answer lacks {wanted}"));
+        }
+    }
+    Ok(())
+}
+
+fn bench(arguments: &[String]) -> Step {
+    let mut command = cargo(&["run", "--release", "--quiet", "--", "bench"]);
+    if arguments.is_empty() {
+        command.args(["emoney", "--accounts", "1000000", "--payments", "1000000"]);
+    }
+    run(command.args(arguments))
+}
+
+fn vectors() -> Step {
+    let arguments =
+        ["test", "--release", "--package", "kanjo-types", "--", "--ignored", "write_vectors"];
+    run(&mut cargo(&arguments))
+}
+
+fn test() -> Step {
+    lint()?;
+    docs()?;
+    unit()?;
+    crash("200")?;
+    demo()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let word = |position: usize, default: &'static str| {
+        arguments.get(position).map_or(default, String::as_str)
+    };
+    let outcome = match word(0, "help") {
+        "test" => test(),
+        "fmt" => run(&mut cargo(&["fmt", "--all"])),
+        "lint" => lint(),
+        "docs" => docs(),
+        "unit" => unit(),
+        "crash" => crash(word(1, "200")),
+        "fuzz" => fuzz(word(1, "60")),
+        "demo" => demo(),
+        "bench" => bench(arguments.get(1..).unwrap_or_default()),
+        "vectors" => vectors(),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("there is no verb '{other}'\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("\n✗ {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

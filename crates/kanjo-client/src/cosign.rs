@@ -44,7 +44,9 @@ pub enum CosignError {
         needed: u8,
     },
     /// A signature in the file is wrong: the content was changed after signing.
-    #[error("the signature at key position {0} does not fit the content: it was changed after signing")]
+    #[error(
+        "the signature at key position {0} does not fit the content: it was changed after signing"
+    )]
     BadSignature(u8),
     /// The transaction or the keys break a rule.
     #[error("{0}")]
@@ -87,9 +89,11 @@ impl Cosigning {
     #[must_use]
     pub fn open_keys(&self) -> Vec<PublicKey> {
         let keys = self.access.keys().iter().enumerate();
-        keys.filter(|(position, _)| !self.signatures.iter().any(|s| usize::from(s.key) == *position))
-            .map(|(_, key)| *key)
-            .collect()
+        keys.filter(|(position, _)| {
+            !self.signatures.iter().any(|s| usize::from(s.key) == *position)
+        })
+        .map(|(_, key)| *key)
+        .collect()
     }
 
     /// Checks version, shape, keys and every signature there.

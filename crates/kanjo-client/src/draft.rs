@@ -85,8 +85,7 @@ impl Draft {
     /// # Errors
     /// [`DraftError`] when it breaks a rule that needs no ledger, or there is no randomness.
     pub fn body(self) -> Result<TransactionBody, DraftError> {
-        let salt =
-            getrandom::u64().map_err(|error| DraftError::NoRandomness(error.to_string()))?;
+        let salt = getrandom::u64().map_err(|error| DraftError::NoRandomness(error.to_string()))?;
         let body = self.body_with_salt(salt);
         body.check_shape()?;
         Ok(body)

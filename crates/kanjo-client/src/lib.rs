@@ -42,7 +42,7 @@ mod submit;
 mod transport;
 
 pub use client::{Client, Page};
-pub use cosign::{Cosigning, CosignError};
+pub use cosign::{CosignError, Cosigning};
 pub use draft::{Draft, DraftError, VALID_FOR_DEFAULT, now_ms};
 pub use error::ClientError;
 pub use stream::{BlockStream, WalletStream};

@@ -143,10 +143,8 @@ impl Events {
 
     fn next_line(&mut self) -> Result<String, ClientError> {
         let mut line = String::new();
-        let unreachable = |reason: String| ClientError::Unreachable {
-            url: self.client.url().to_owned(),
-            reason,
-        };
+        let unreachable =
+            |reason: String| ClientError::Unreachable { url: self.client.url().to_owned(), reason };
         let read = (&mut self.reader)
             .take(LINE_BYTES_MAX)
             .read_line(&mut line)
@@ -177,7 +175,8 @@ mod tests {
 
     #[test]
     fn events_are_read_and_comments_skipped() {
-        let mut stream = events(": hello\n\nevent: x\ndata: [1,\ndata: 2]\n\nid: 4\r\ndata:3\r\n\r\n");
+        let mut stream =
+            events(": hello\n\nevent: x\ndata: [1,\ndata: 2]\n\nid: 4\r\ndata:3\r\n\r\n");
         assert_eq!(stream.next_event::<Vec<u8>>(), Ok(vec![1, 2]));
         assert_eq!(stream.next_event::<u8>(), Ok(3));
         assert!(matches!(stream.next_event::<u8>(), Err(ClientError::Unreachable { .. })));

@@ -162,10 +162,9 @@ impl Transport {
             request.call().map_err(|error| self.lost(error, self.limits.read).into_error())?;
         if answer.status() != StatusCode::OK {
             let refused = self.read_answer(answer, self.limits.read);
-            return Err(refused.err().map_or_else(
-                || self.bad_answer("not a stream"),
-                Lost::into_error,
-            ));
+            return Err(refused
+                .err()
+                .map_or_else(|| self.bad_answer("not a stream"), Lost::into_error));
         }
         Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
     }

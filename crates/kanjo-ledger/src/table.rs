@@ -4,14 +4,16 @@
 //! - A row keeps its slot for ever; slots are given in order of creation, from 1. Slot 0 is the bound below
 //!   every key.
 //! - `next` chains the slots of a partition by ascending key, from slot 0 to [`END`].
-//! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted keys.
+//! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted keys. It holds
+//!   slots alone (5 bytes a row; the key is in the row), so that it stays in the processor's caches.
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use kanjo_proof::state::Leaf;
 use kanjo_types::Hash;
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::stored::Location;
 use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
 
 /// "No next row."
 const END: u32 = u32::MAX;
@@ -43,17 +45,40 @@ pub struct Slot {
 struct Partition<R: Row> {
     rows: Vec<R>,
     next: Vec<u32>,
-    index: HashMap<R::Key, u32>,
+    index: HashTable<u32>,
+    hasher: DefaultHashBuilder,
     order: BTreeMap<R::Key, u32>,
+}
+
+fn row_at<R>(rows: &[R], slot: u32) -> Option<&R> {
+    rows.get((slot as usize).checked_sub(1)?)
 }
 
 impl<R: Row> Partition<R> {
     fn new() -> Self {
-        Self { rows: Vec::new(), next: vec![END], index: HashMap::new(), order: BTreeMap::new() }
+        Self {
+            rows: Vec::new(),
+            next: vec![END],
+            index: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            order: BTreeMap::new(),
+        }
     }
 
     fn row(&self, slot: u32) -> Option<&R> {
-        self.rows.get((slot as usize).checked_sub(1)?)
+        row_at(&self.rows, slot)
+    }
+
+    fn find(&self, key: &R::Key) -> Option<u32> {
+        let is_it = |slot: &u32| self.row(*slot).is_some_and(|row| row.key() == *key);
+        self.index.find(self.hasher.hash_one(key), is_it).copied()
+    }
+
+    /// Takes the row at `slot`, which must be there, into the index.
+    fn add_to_index(&mut self, slot: u32, key: &R::Key) {
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        let hash_of = |slot: &u32| row_at(rows, *slot).map_or(0, |row| hasher.hash_one(row.key()));
+        self.index.insert_unique(hasher.hash_one(key), slot, hash_of);
     }
 
     fn leaf(&self, slot: u32) -> Option<Leaf> {
@@ -73,7 +98,6 @@ impl<R: Row> Partition<R> {
         let slots = || (1..END).zip(&rows).map(|(slot, row)| (row.key(), slot));
         let order: BTreeMap<R::Key, u32> = slots().collect();
         assert_eq!(order.len(), rows.len(), "a key has one row");
-        let index = slots().collect();
         let mut next = vec![END; rows.len() + 1];
         let mut before = 0u32;
         for slot in order.values() {
@@ -82,7 +106,14 @@ impl<R: Row> Partition<R> {
             }
             before = *slot;
         }
-        Self { rows, next, index, order }
+        let index = HashTable::with_capacity(rows.len());
+        let mut partition = Self { rows, next, index, order, ..Self::new() };
+        for slot in (1..END).take(partition.rows.len()) {
+            if let Some(key) = partition.row(slot).map(R::key) {
+                partition.add_to_index(slot, &key);
+            }
+        }
+        partition
     }
 
     /// Appends a row with a new key; returns its slot and its predecessor's.
@@ -95,7 +126,7 @@ impl<R: Row> Partition<R> {
         assert!(after.is_some(), "every slot has a link");
         self.next.push(after.unwrap_or(END));
         self.rows.push(row);
-        self.index.insert(key, slot);
+        self.add_to_index(slot, &key);
         let earlier = self.order.insert(key, slot);
         assert!(earlier.is_none(), "a key has one row");
         (slot, before)
@@ -135,7 +166,7 @@ impl<R: Row> Table<R> {
     #[must_use]
     pub fn find(&self, key: &R::Key) -> Option<Slot> {
         let partition = R::row_key(key).partition();
-        let slot = self.partition(partition).index.get(key).copied()?;
+        let slot = self.partition(partition).find(key)?;
         Some(Slot { partition, slot })
     }
 
@@ -157,7 +188,7 @@ impl<R: Row> Table<R> {
         let key = row.key();
         let partition = R::row_key(&key).partition();
         let part = self.partition_mut(partition);
-        if let Some(slot) = part.index.get(&key).copied() {
+        if let Some(slot) = part.find(&key) {
             if let Some(place) = part.rows.get_mut((slot as usize).saturating_sub(1)) {
                 *place = row;
             }

@@ -81,11 +81,10 @@ pub(crate) struct Readings {
 impl Metrics {
     /// The clock of the calling thread for `stage`.
     pub(crate) fn thread(&self, stage: Stage) -> ThreadClock {
-        let totals = self.stage_cpu_ns.iter().zip(STAGES);
-        let total =
-            totals.filter(|(_, (other, _))| *other == stage).map(|(total, _)| total.clone());
+        let mut totals = self.stage_cpu_ns.iter().zip(STAGES);
+        let total = totals.find(|(_, (other, _))| *other == stage);
         let last = std::cell::Cell::new(cpu_ns(ClockId::ThreadCPUTime));
-        ThreadClock { total: total.next().unwrap_or_default(), last }
+        ThreadClock { total: total.map(|(total, _)| total.clone()).unwrap_or_default(), last }
     }
 
     /// The text that Prometheus scrapes.

@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run --release -p kanjo-proof --example tree_speed -- [rows] [batch]
 //! ```
-//! Times are of the processor (Linux; elsewhere of the clock), so that a busy machine distorts them less.
+//! Times are of the processor (Linux; elsewhere of the clock), so that a busy machine distorts them
+//! less.
 #![allow(clippy::unwrap_used, clippy::float_arithmetic, missing_docs)]
 
 use kanjo_proof::{Leaf, LeafUpdate, StateTree, merkle};
@@ -71,7 +72,7 @@ fn main() {
         updates.sort_by_key(|update| update.leaf.row);
         let begun = used(clock);
         tree.update(&updates);
-        seconds += (used(clock) - begun);
+        seconds += used(clock) - begun;
         leaves += updates.len();
     }
     println!("update    {:.3} µs a leaf in batches of {batch}", seconds * 1e6 / leaves as f64);

@@ -14,8 +14,8 @@ use crate::trust::{Final, Trust};
 use kanjo_types::record::{RowKey, WalletRecord};
 use kanjo_types::{Genesis, Hash, Header, Record, Table, TokenId, codec};
 
-/// Decodes the Borsh encoding of a [`Proof`] and checks it. Whatever the bytes, it answers and never panics;
-/// this is the door that fuzzers knock at.
+/// Decodes the Borsh encoding of a [`Proof`] and checks it. Whatever the bytes, it answers and
+/// never panics; this is the door that fuzzers knock at.
 ///
 /// # Errors
 /// [`ProofError::Decode`] when the bytes are no proof, otherwise as [`Proof::check`].
@@ -53,7 +53,8 @@ impl Proof {
 
 type Checked = Result<(Final, Fact), ProofError>;
 
-/// Checks that the state of `header` has `leaf` where `path` says, in the table and partition of `key`.
+/// Checks that the state of `header` has `leaf` where `path` says, in the table and partition of
+/// `key`.
 fn check_leaf(
     header: &Header,
     (table, key): (Table, RowKey),
@@ -205,8 +206,8 @@ impl ProvenReceipt {
 }
 
 impl ProvenTransaction {
-    /// Checks the transaction against the header and against a receipt that was checked, and gives back the
-    /// hash of its record.
+    /// Checks the transaction against the header and against a receipt that was checked, and gives
+    /// back the hash of its record.
     fn check(&self, header: &Header, receipt: &ProvenReceipt) -> Result<Hash, ProofError> {
         let (record, id) = (&self.record, self.signed.body.id());
         let found_chain = self.signed.body.chain;

@@ -84,7 +84,7 @@ pub enum ProofError {
         error: StatePathError,
     },
     /// The path leads to another state.
-    #[error("the path of key {} leads to state root {computed}; the header says {expected}", .key.0)]
+    #[error("key {} leads to state root {computed}; the header says {expected}", .key.0)]
     OtherStateRoot {
         /// Key of the leaf.
         key: RowKey,
@@ -118,7 +118,7 @@ pub enum ProofError {
         to: RowKey,
     },
     /// The low leaf is inside the range.
-    #[error("the low leaf has key {}; it must be below the start of the range, {}", .low.0, .from.0)]
+    #[error("the low leaf has key {}; it must be below the range, {}", .low.0, .from.0)]
     LowNotBelow {
         /// Key of the low leaf.
         low: RowKey,

@@ -1,8 +1,9 @@
 //! Keyed BLAKE3 over many equal-sized inputs at once: one input a vector lane.
 //!
-//! The results equal `blake3::keyed_hash` of each input; the tests say so. Both sizes hashed here fit one
-//! BLAKE3 chunk (1,024 bytes), so a hash is one or two compressions with the flags below, and sixteen of
-//! them run side by side on AVX-512 (eight on AVX2, four on NEON, one on plain wasm32).
+//! The results equal `blake3::keyed_hash` of each input; the tests say so. Both sizes hashed here
+//! fit one BLAKE3 chunk (1,024 bytes), so a hash is one or two compressions with the flags below,
+//! and sixteen of them run side by side on AVX-512 (eight on AVX2, four on NEON, one on plain
+//! wasm32).
 
 use blake3::IncrementCounter;
 use blake3::platform::{Platform, words_from_le_bytes_32};
@@ -12,7 +13,8 @@ use std::sync::LazyLock;
 pub(crate) const LEAF_BYTES: usize = 128;
 /// Bytes of an inner node: two digests.
 pub(crate) const NODE_BYTES: usize = 64;
-/// How many inputs callers gather for one call: enough that partly filled lanes at the end don't matter.
+/// How many inputs callers gather for one call: enough that partly filled lanes at the end don't
+/// matter.
 pub(crate) const BATCH: usize = 128;
 
 // Every input is a single chunk of whole blocks.

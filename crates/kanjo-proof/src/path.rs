@@ -18,7 +18,8 @@ pub struct StatePath {
     pub slot: u32,
     /// Leaves of the partition, the bound leaf included: 1 … 2³².
     pub leaves: u64,
-    /// BLAKE3 digests beside the way to the partition's tree root, lowest first: one for each level.
+    /// BLAKE3 digests beside the way to the partition's tree root, lowest first: one for each
+    /// level.
     pub siblings: Vec<Hash>,
     /// RFC 6962 path of the partition root among the 256 of all tables, lowest first: eight hashes.
     pub partitions: Vec<Hash>,

@@ -11,8 +11,8 @@
 //!                                                        │ rows_root
 //!                                                     Version
 //! ```
-//! Every arrow is a digest that the check recomputes from below, so that whoever changes a byte anywhere
-//! must either forge votes or find a collision.
+//! Every arrow is a digest that the check recomputes from below, so that whoever changes a byte
+//! anywhere must either forge votes or find a collision.
 
 use crate::path::StatePath;
 use crate::state::Leaf;
@@ -22,7 +22,8 @@ use kanjo_types::record::{RowKey, TransactionRecord};
 use kanjo_types::{Hash, Receipt, Record, SignedTransaction, Table};
 use serde::{Deserialize, Serialize};
 
-/// A row and its way to the state root. Its leaf is (key of the record, `next`, hash of the record).
+/// A row and its way to the state root. Its leaf is (key of the record, `next`, hash of the
+/// record).
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct ProvenRow {
     /// The current version of the row.
@@ -101,7 +102,8 @@ pub struct ProvenReceipt {
     pub receipt: Receipt,
     /// Position in the block, counted from 0.
     pub position: u32,
-    /// RFC 6962 path, lowest first, among as many leaves as the header has transactions (1 in the genesis).
+    /// RFC 6962 path, lowest first, among as many leaves as the header has transactions (1 in the
+    /// genesis).
     pub path: Vec<Hash>,
 }
 
@@ -149,7 +151,8 @@ pub struct TransactionProof {
 pub struct LaterHeader {
     /// The later header.
     pub at: SignedHeader,
-    /// RFC 6962 path, lowest first: leaf = earlier height, among as many leaves as the later height.
+    /// RFC 6962 path, lowest first: leaf = earlier height, among as many leaves as the later
+    /// height.
     pub path: Vec<Hash>,
 }
 
@@ -173,7 +176,8 @@ pub struct ExtendsProof {
     pub consistency: Vec<Hash>,
 }
 
-/// Something that is checked from a genesis alone. Binary form: Borsh; file form: [`crate::ProofFile`].
+/// Something that is checked from a genesis alone. Binary form: Borsh; file form:
+/// [`crate::ProofFile`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Proof {

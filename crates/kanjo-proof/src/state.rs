@@ -13,18 +13,19 @@
 //! key           MIN    k   c     t      place = table u8 ‖ partition u16 ‖ 29 zero bytes
 //! next           c     t   k    MAX     integers little-endian
 //! ```
-//! Slot 0 is the *bound leaf*; rows take the slots 1, 2, … in the order in which they were made and keep
-//! them. `next` is the next key of the partition, so the leaves are also a list by ascending key: one leaf with
-//! `key < x < next` proves that there is no `x`, and a run of leaves linked by `next` is complete.
+//! Slot 0 is the *bound leaf*; rows take the slots 1, 2, … in the order in which they were made and
+//! keep them. `next` is the next key of the partition, so the leaves are also a list by ascending
+//! key: one leaf with `key < x < next` proves that there is no `x`, and a run of leaves linked by
+//! `next` is complete.
 //!
 //! # Cost
-//! A change of a row touches one leaf, a new row two (its own and the one that pointed past it). The dirty
-//! leaves of a whole block are hashed together, then the dirty nodes of each level over all partitions
-//! together, so that the vector lanes are full ([`StateTree::update`]).
+//! A change of a row touches one leaf, a new row two (its own and the one that pointed past it).
+//! The dirty leaves of a whole block are hashed together, then the dirty nodes of each level over
+//! all partitions together, so that the vector lanes are full ([`StateTree::update`]).
 //!
 //! # Invariants
-//! - Level `k` of a tree holds ⌈leaves / 2^k⌉ digests, padded to whole pairs with the digest of the empty
-//!   subtree, so every inner node's 64 input bytes lie side by side in one cache line.
+//! - Level `k` of a tree holds ⌈leaves / 2^k⌉ digests, padded to whole pairs with the digest of the
+//!   empty subtree, so every inner node's 64 input bytes lie side by side in one cache line.
 //! - Roots are up to date after every call.
 //! - The tree does not know keys: that `next` really is the next key is the ledger's duty.
 
@@ -64,7 +65,8 @@ pub struct Leaf {
 }
 
 impl Leaf {
-    /// The bound leaf of a partition whose smallest key is `first` ([`RowKey::MAX`] when it has no rows).
+    /// The bound leaf of a partition whose smallest key is `first` ([`RowKey::MAX`] when it has no
+    /// rows).
     #[must_use]
     pub fn bound(first: RowKey) -> Self {
         Self { key: RowKey::MIN, next: first, row: Hash::ZERO }
@@ -301,8 +303,8 @@ fn parent(id: u64) -> u64 {
 #[derive(Clone)]
 pub struct StateTree {
     partitions: Vec<Partition>,
-    /// The RFC 6962 tree over the partition roots, as a heap: node 1 is its root, nodes 2n and 2n + 1 are below
-    /// node n, and the digest of the leaf of tree t is node 256 + t.
+    /// The RFC 6962 tree over the partition roots, as a heap: node 1 is its root, nodes 2n and 2n +
+    /// 1 are below node n, and the digest of the leaf of tree t is node 256 + t.
     top: Vec<Hash>,
     root: Hash,
 }
@@ -340,7 +342,8 @@ impl StateTree {
         self.root
     }
 
-    /// Leaves of a partition, the bound leaf included; so also its next free slot. 0 above partition 63.
+    /// Leaves of a partition, the bound leaf included; so also its next free slot. 0 above
+    /// partition 63.
     #[must_use]
     pub fn leaves(&self, table: Table, partition: u16) -> u64 {
         let tree = tree_index(table, partition).and_then(|tree| self.partitions.get(tree));
@@ -350,8 +353,9 @@ impl StateTree {
     /// Sets the leaves of one block, in any order, and brings all roots up to date.
     ///
     /// # Panics
-    /// When a slot is given twice, when new slots leave a gap after the existing ones, or when a partition is
-    /// above 63: the caller's books are wrong, and a root over them must not go into a header.
+    /// When a slot is given twice, when new slots leave a gap after the existing ones, or
+    /// when a partition is above 63: the caller's books are wrong, and a root over them must not go
+    /// into a header.
     pub fn update(&mut self, updates: &[LeafUpdate]) {
         let mut dirty = self.set_leaves(updates);
         let mut touched: Vec<usize> = dirty.iter().map(|id| tree_and_node(*id).0).collect();
@@ -428,7 +432,8 @@ impl StateTree {
         }
     }
 
-    /// Recomputes the partition roots of `trees` (ascending), what is above them, and the state root.
+    /// Recomputes the partition roots of `trees` (ascending), what is above them, and the state
+    /// root.
     fn refresh_top(&mut self, trees: Vec<usize>) {
         let mut dirty = trees;
         for position in &mut dirty {
@@ -455,7 +460,8 @@ impl StateTree {
         self.root = state_root(&self.top.get(1).copied().unwrap_or_default());
     }
 
-    /// Replaces a partition by all its leaves, the bound leaf first, then rows in order of slots (restart).
+    /// Replaces a partition by all its leaves, the bound leaf first, then rows in order of slots
+    /// (restart).
     ///
     /// # Panics
     /// When there is no leaf, more than 2³², or the partition is above 63.

@@ -2,7 +2,9 @@
 
 use crate::trust::Final;
 use kanjo_types::record::{RowKey, TransactionRecord, WalletRecord, WalletStateRecord};
-use kanjo_types::{ChainId, Hash, Header, Receipt, Record, SignedTransaction, Table};
+use kanjo_types::{
+    ChainId, Hash, Header, Receipt, Record, SignedTransaction, Table, TokenId, UserId, WalletId,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -110,7 +112,7 @@ impl fmt::Display for Fact {
         match self {
             Self::State { record } => write!(f, "{} is current", Line(record)),
             Self::Absence { table, key } => {
-                write!(f, "no row of {table:?} has key {}", key.0)
+                write!(f, "there is no {}", Key(*table, *key))
             }
             Self::Range { rows, from, to, records } => {
                 write!(f, "{} rows of {rows:?} from {} to {}", records.len(), from.0, to.0)?;
@@ -164,6 +166,29 @@ fn write_rest(f: &mut fmt::Formatter<'_>, count: usize) -> fmt::Result {
     match count.saturating_sub(ROWS_SHOWN_MAX) {
         0 => Ok(()),
         rest => write!(f, "\n  … and {rest} more"),
+    }
+}
+
+/// A row that a key stands for.
+struct Key(Table, RowKey);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ids, _) = self.1.0.0.as_chunks::<16>();
+        let (numbers, _) = self.1.0.0.as_chunks::<4>();
+        let id = ids.first().copied().unwrap_or_default();
+        let number = |at: usize| u32::from_be_bytes(numbers.get(at).copied().unwrap_or_default());
+        let (user, wallet) = (UserId(id), WalletId(id));
+        let (first, fifth) = (TokenId(number(0)), TokenId(number(4)));
+        match self.0 {
+            Table::Users if self.1 == RowKey::user(user) => write!(f, "user {user}"),
+            Table::Wallets if self.1 == RowKey::wallet(wallet) => write!(f, "wallet {wallet}"),
+            Table::Tokens if self.1 == RowKey::token(first) => write!(f, "token {first}"),
+            Table::WalletStates if self.1 == RowKey::wallet_state(wallet, fifth) => {
+                write!(f, "token {fifth} in wallet {wallet}")
+            }
+            table => write!(f, "row of {table:?} with key {}", self.1.0),
+        }
     }
 }
 

@@ -47,7 +47,8 @@ impl Trust {
     /// Trust in the voters of `genesis`.
     ///
     /// # Errors
-    /// [`ProofError::Genesis`] when the genesis breaks a rule (two voters with one key would count twice).
+    /// [`ProofError::Genesis`] when the genesis breaks a rule (two voters with one key
+    /// would count twice).
     pub fn new(genesis: &Genesis) -> Result<Self, ProofError> {
         genesis.check()?;
         let (voters, quorum) = (genesis.voters.clone(), genesis.quorum());
@@ -63,8 +64,8 @@ impl Trust {
     /// Checks version, ledger and votes of a header.
     ///
     /// # Errors
-    /// The first thing wrong, in this order: version, ledger, epoch, number of votes, their order, the voters,
-    /// the signatures.
+    /// The first thing wrong, in this order: version, ledger, epoch, number of votes,
+    /// their order, the voters, the signatures.
     pub fn check(&self, signed: &SignedHeader) -> Result<Final, ProofError> {
         let SignedHeader { header, certificate } = signed;
         if header.version != HEADER_VERSION {

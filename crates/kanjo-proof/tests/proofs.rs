@@ -45,6 +45,23 @@ fn a_wallet_shows_all_it_holds() {
 }
 
 #[test]
+fn an_absent_row_is_named() {
+    let ledger = sample(1);
+    let text = |table, key| {
+        let statement = check(&ledger.absence(table, key), &ledger.genesis).expect("checks");
+        statement.to_string().lines().next().map(str::to_owned).expect("a line")
+    };
+    let id = WalletId(spread(999));
+    let key = RowKey::wallet(id);
+    assert_eq!(text(Table::Wallets, key), format!("there is no wallet {id}"));
+    let key = RowKey::wallet_state(id, TokenId(3));
+    assert_eq!(text(Table::WalletStates, key), format!("there is no token 3 in wallet {id}"));
+    assert_eq!(text(Table::Tokens, RowKey::token(TokenId(7))), "there is no token 7");
+    let odd = RowKey(Hash([9; 32]));
+    assert!(text(Table::Users, odd).starts_with("there is no row of Users with key 0909"));
+}
+
+#[test]
 fn a_list_with_a_row_left_out_is_refused() {
     let ledger = sample(1);
     for left_out in 0..3 {
@@ -234,7 +251,8 @@ proptest! {
             if !ledger.rows.contains_key(&(Table::Wallets, key)) {
                 prop_assert!(ledger.absence(Table::Wallets, key).check(&ledger.genesis).is_ok());
             } else {
-                prop_assert!(ledger.wallet(WalletId(spread(number))).check(&ledger.genesis).is_ok());
+                let wallet = ledger.wallet(WalletId(spread(number)));
+                prop_assert!(wallet.check(&ledger.genesis).is_ok());
             }
         }
         for partition in 0..PARTITIONS as u8 {

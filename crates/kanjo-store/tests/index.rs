@@ -12,7 +12,8 @@ fn id(n: u64) -> [u8; 32] {
 }
 
 fn transactions(height: u64, count: u32) -> Vec<IndexEntry> {
-    let entry = |position| IndexEntry::Transaction { id: id(height << 32 | u64::from(position)), position };
+    let entry =
+        |position| IndexEntry::Transaction { id: id(height << 32 | u64::from(position)), position };
     (0..count).map(entry).collect()
 }
 

@@ -87,7 +87,8 @@ fn a_missing_first_segment_is_named() {
     disk.remove(&segment_path(all[0])).unwrap();
     let error = refusal(&disk);
     assert!(
-        matches!(error, OpenError::MissingFirstSegment { found, missing: 0, .. } if found == all[1]),
+        matches!(error, OpenError::MissingFirstSegment { found, missing: 0, .. }
+            if found == all[1]),
         "{error}"
     );
 }
@@ -290,13 +291,17 @@ fn readers_see_only_synced_blocks_while_others_append() {
     assert_eq!(report.truncated_bytes, 0);
 }
 
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..1_500)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn what_is_appended_is_read_back(
         groups in prop::collection::vec(
-            prop::collection::vec((any::<[u8; 32]>(), prop::collection::vec(any::<u8>(), 0..1_500)), 1..6),
+            prop::collection::vec((any::<[u8; 32]>(), any_bytes()), 1..6),
             1..20,
         ),
         segment_sectors in 2u64..40,

@@ -96,7 +96,11 @@ impl Context {
 
     /// Answers: `json` when it was asked for, what `human` prints otherwise.
     pub fn answer(&self, json: &impl Serialize, human: impl FnOnce()) -> Done {
-        if self.json { print_json(json) } else { human() }
+        if self.json {
+            print_json(json)
+        } else {
+            human()
+        }
         Ok(())
     }
 
@@ -155,7 +159,7 @@ impl Context {
     /// The public key meant by a key name, a public key in text, or a file with either.
     pub fn public_key(&self, text: &str) -> Done<PublicKey> {
         if text.contains(':') {
-            return text.parse().map_err(|error| Fail::usage(error));
+            return text.parse().map_err(Fail::usage);
         }
         let path = Path::new(text);
         if path.is_file() {
@@ -172,7 +176,11 @@ impl Context {
 /// A path as a shell takes it.
 fn quoted(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) }
+    if path.chars().all(plain) {
+        path.to_owned()
+    } else {
+        format!("'{}'", path.replace('\'', "'\\''"))
+    }
 }
 
 fn prompt(text: &str) -> Done<String> {

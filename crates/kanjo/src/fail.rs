@@ -88,7 +88,9 @@ impl From<ClientError> for Fail {
                 .next("see 'kanjo status'; a submitted transaction may still become final"),
             ClientError::BadAnswer { .. } => Self::new("bad_answer", message)
                 .next("check --node URL; it must be the address of a Kanjo node"),
-            ClientError::BadUrl { .. } => Self { exit: EXIT_USAGE, ..Self::new("bad_url", message) },
+            ClientError::BadUrl { .. } => {
+                Self { exit: EXIT_USAGE, ..Self::new("bad_url", message) }
+            }
         }
     }
 }
@@ -137,8 +139,9 @@ impl From<KeyError> for Fail {
                 .next("run it in a terminal, or give --passphrase-file FILE or KANJO_PASSPHRASE"),
             KeyError::EmptyPassphrase => Self::new("empty_passphrase", message)
                 .next("type one, or ask for an unencrypted key with --no-passphrase"),
-            KeyError::Damaged { .. } => Self::new("damaged_key", message)
-                .next("restore the key file from a copy"),
+            KeyError::Damaged { .. } => {
+                Self::new("damaged_key", message).next("restore the key file from a copy")
+            }
             KeyError::NoRandomness(_) | KeyError::Derivation(_) => Self::new("key", message),
             KeyError::Io { .. } => Self::new("file", message),
         }

@@ -107,7 +107,9 @@ fn civil(days: u64) -> (u64, u64, u64) {
 /// A duration as typed: `90s`, `2m`, `1h`, `7d`, `500ms`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
-        format!("'{text}' is not a duration: write a number and ms, s, m, h or d, such as 90s or 2m")
+        format!(
+            "'{text}' is not a duration: write a number and ms, s, m, h or d, such as 90s or 2m"
+        )
     };
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
@@ -173,7 +175,8 @@ impl Table {
                     out.push_str("  ");
                 }
                 let space = " ".repeat(width.saturating_sub(cell.chars().count()));
-                let (before, after) = if right { (space.as_str(), "") } else { ("", space.as_str()) };
+                let (before, after) =
+                    if right { (space.as_str(), "") } else { ("", space.as_str()) };
                 out.push_str(before);
                 out.push_str(cell);
                 out.push_str(after);
@@ -194,7 +197,8 @@ impl Table {
 /// The first eight and last four characters of an id, for narrow columns.
 pub fn short(id: &impl std::fmt::Display) -> String {
     let text = id.to_string();
-    let (Some(head), Some(tail)) = (text.get(..10), text.get(text.len().saturating_sub(4)..)) else {
+    let (Some(head), Some(tail)) = (text.get(..10), text.get(text.len().saturating_sub(4)..))
+    else {
         return text;
     };
     if text.len() <= 16 { text.clone() } else { format!("{head}…{tail}") }

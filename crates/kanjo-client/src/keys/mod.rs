@@ -33,7 +33,9 @@ pub const KEY_FILE_VERSION: u8 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The name can't be a file name.
-    #[error("'{0}' can't be a key's name: use 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', no '.' first")]
+    #[error(
+        "'{0}' can't be a key's name: use 1 to 64 of a-z, A-Z, 0-9, '-', '_' and '.', no '.' first"
+    )]
     Name(String),
     /// A key of this name exists.
     #[error("there is a key '{0}' already; keys are never overwritten, choose another name")]

@@ -45,8 +45,10 @@ impl KeyStore {
     pub fn save(&self, key: &KeyFile) -> Result<PathBuf, KeyError> {
         let path = self.path(key.name())?;
         create_private_dir(&self.directory).map_err(io(&self.directory))?;
-        let json = serde_json::to_vec_pretty(key)
-            .map_err(|error| KeyError::Damaged { path: path.clone(), problem: error.to_string() })?;
+        let json = serde_json::to_vec_pretty(key).map_err(|error| KeyError::Damaged {
+            path: path.clone(),
+            problem: error.to_string(),
+        })?;
         let json = Zeroizing::new(json);
         let mut file = match create_private_file(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -85,8 +87,7 @@ impl KeyStore {
         fs::File::open(path)
             .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
             .map_err(io(path))?;
-        let damaged =
-            |problem: String| KeyError::Damaged { path: path.to_path_buf(), problem };
+        let damaged = |problem: String| KeyError::Damaged { path: path.to_path_buf(), problem };
         let key: KeyFile =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if key.version != KEY_FILE_VERSION {

@@ -1,8 +1,8 @@
-//! The published vectors of Certificate Transparency, and a recursion that follows RFC 6962 word by word.
+//! The published vectors of Certificate Transparency, and a recursion that follows RFC 6962 word by
+//! word.
 
 use super::*;
 use proptest::prelude::*;
-use sha2::{Digest, Sha256};
 
 fn leaf_of_bytes(bytes: &[u8]) -> Hash {
     Hash(Sha256::new().chain_update([0u8]).chain_update(bytes).finalize().into())

@@ -76,13 +76,11 @@ fn fees(fees: &[TokenAmount], tokens: &[TokenView]) -> String {
     if fees.is_empty() {
         return "0".to_owned();
     }
-    let shown = fees.iter().map(|fee| {
-        match tokens.iter().find(|token| token.id == fee.token) {
-            Some(token) => {
-                format!("{} {}", group_digits(&fee.amount.to_decimal(token.decimals)), token.symbol)
-            }
-            None => format!("{} of token {}", grouped(fee.amount.0), fee.token),
+    let shown = fees.iter().map(|fee| match tokens.iter().find(|token| token.id == fee.token) {
+        Some(token) => {
+            format!("{} {}", group_digits(&fee.amount.to_decimal(token.decimals)), token.symbol)
         }
+        None => format!("{} of token {}", grouped(fee.amount.0), fee.token),
     });
     shown.collect::<Vec<_>>().join(", ")
 }

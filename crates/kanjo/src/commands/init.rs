@@ -23,9 +23,11 @@ pub const VSM_DECIMALS: u8 = 6;
 
 /// Options of `kanjo init`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kanjo init ./bank --name \"My bank\"\n  kanjo node --data ./bank\n\n\
+#[command(
+    after_help = "Example:\n  kanjo init ./bank --name \"My bank\"\n  kanjo node --data ./bank\n\n\
     DIR/genesis.json is what proofs are checked against: give it to everyone. DIR/vote.key is the\n\
-    node's secret.")]
+    node's secret."
+)]
 pub struct InitArgs {
     /// Directory of the new node; made when it does not exist.
     dir: PathBuf,
@@ -101,10 +103,10 @@ impl Plan {
         let PublicKey::Ed25519(key) = vote_key.public() else {
             return Err(Fail::new("key", "vote keys are Ed25519"));
         };
-        let users = self.operators.iter().map(|(name, access)| FirstUser {
-            name: name.clone(),
-            access: access.clone(),
-        });
+        let users = self
+            .operators
+            .iter()
+            .map(|(name, access)| FirstUser { name: name.clone(), access: access.clone() });
         Ok(Genesis {
             version: GENESIS_VERSION,
             name: self.name.clone(),

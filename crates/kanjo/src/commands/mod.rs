@@ -14,6 +14,7 @@ mod user;
 mod verify;
 mod wallet;
 
+pub use self::wallet::{WalletCommand, history_lines, wallet};
 pub use block::{BlockCommand, block};
 pub use dev::{DevArgs, dev};
 pub use init::{InitArgs, Plan, init, vsm_and_jpy};
@@ -26,4 +27,3 @@ pub use token::{TokenCommand, token};
 pub use tx::{TxCommand, tx};
 pub use user::{UserCommand, user};
 pub use verify::{VerifyArgs, verify};
-pub use wallet::{WalletCommand, wallet};

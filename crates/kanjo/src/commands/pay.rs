@@ -13,9 +13,11 @@ use serde_json::json;
 
 /// Options of `kanjo pay`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kanjo pay alice bob 12.50 --token VSM --reference \"invoice 7\"\n\n\
+#[command(
+    after_help = "Example:\n  kanjo pay alice bob 12.50 --token VSM --reference \"invoice 7\"\n\n\
     The owner of the paying wallet signs, here; only the signature is sent. The answer comes when the\n\
-    payment is final.")]
+    payment is final."
+)]
 pub struct PayArgs {
     #[command(flatten)]
     payment: PaymentArgs,
@@ -62,7 +64,8 @@ pub fn pay_with(ctx: &Context, args: &PaymentArgs, sign: &SignArgs) -> Done {
         "sent": sent,
     });
     ctx.answer(&json, || {
-        let shown = format!("{} {}", group_digits(&amount.to_decimal(token.decimals)), token.symbol);
+        let shown =
+            format!("{} {}", group_digits(&amount.to_decimal(token.decimals)), token.symbol);
         let (from, to) = (session.wallet_label(from), session.wallet_label(to));
         if matches!(sent, Sent::Recorded { .. }) {
             say!("Paid {} from {from} to {to}.", bold(&shown));

@@ -116,10 +116,7 @@ pub fn proof(ctx: &Context, command: &ProofCommand) -> Done {
     })
 }
 
-fn fetch<'a>(
-    session: &Session,
-    command: &'a ProofCommand,
-) -> Done<(String, Option<&'a PathBuf>)> {
+fn fetch<'a>(session: &Session, command: &'a ProofCommand) -> Done<(String, Option<&'a PathBuf>)> {
     let client = &session.client;
     let (text, out) = match command {
         ProofCommand::Wallet { wallet, out } => {

@@ -129,7 +129,8 @@ fn create(ctx: &Context, args: &CreateArgs) -> Done {
     let id = UserId::derive(session.status.chain, &access, args.number);
     let name = local_name(ctx, args)?;
     check_free(&session, &name, id)?;
-    let mut operations = vec![Operation::CreateUser { access: access.clone(), number: args.number }];
+    let mut operations =
+        vec![Operation::CreateUser { access: access.clone(), number: args.number }];
     let wallet = WalletId::derive(session.status.chain, id, 0);
     if args.with_wallet {
         operations.push(Operation::CreateWallet { owner: id, number: 0 });

@@ -116,7 +116,8 @@ fn create(ctx: &Context, args: &CreateArgs) -> Done {
     let mut session = ctx.session()?;
     let owner = session.book.user(&args.user)?;
     let name = args.name.clone().or_else(|| session.book.user_name(owner).map(str::to_owned));
-    let name = name.ok_or_else(|| Fail::usage("give the wallet a name: kanjo wallet create NAME"))?;
+    let name =
+        name.ok_or_else(|| Fail::usage("give the wallet a name: kanjo wallet create NAME"))?;
     check_name(&name)?;
     let number = match args.number {
         Some(number) => number,

@@ -23,6 +23,10 @@
 //! # }
 //! ```
 
+mod rng;
+
+pub use rng::SeededRng;
+
 use crate::disk::{Disk, DiskFile, DiskLock, SECTOR_BYTES};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,35 +65,6 @@ pub struct FaultRates {
     pub fail_sync_ppm: u32,
     /// Reads that return a flipped bit.
     pub flip_read_ppm: u32,
-}
-
-/// A small, fast, seeded generator (SplitMix64), so that a seed replays a failure.
-#[derive(Debug, Clone)]
-pub struct SeededRng(u64);
-
-impl SeededRng {
-    /// A generator whose whole output follows from `seed`.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next 64 bits.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, or 0 if that is 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64().checked_rem(bound).unwrap_or(0)
-    }
-
-    fn hits(&mut self, ppm: u32) -> bool {
-        ppm > 0 && self.below(1_000_000) < u64::from(ppm)
-    }
 }
 
 struct Write {
