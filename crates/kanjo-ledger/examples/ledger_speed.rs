@@ -22,8 +22,6 @@ use kanjo_types::{
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How many payments have their rows read ahead ([`Ledger::warm`]); none with NO_WARM in the environment.
-const WARM: u32 = 32;
 const TIME_MS: u64 = 1_700_000_000_000;
 
 /// A small generator, so that every run is the same.
@@ -31,7 +29,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % bound
     }
 }
@@ -177,17 +176,12 @@ fn run(
     stages: &mut Stages,
 ) {
     let mut bytes = Vec::new();
-    let warm = std::env::var_os("NO_WARM").is_none();
     for (height, payments) in (1u64..).zip(payments.chunks(block_size)) {
         let block = BlockContext { height, time_ms: TIME_MS + height };
         let mut entries = Vec::with_capacity(payments.len());
         stages.measure("execute", || {
             ledger.begin_block(block);
             for (position, payment) in (0u32..).zip(payments) {
-                if position.is_multiple_of(WARM) && warm {
-                    let ahead = payments.get(position as usize..).unwrap_or_default();
-                    ledger.warm(ahead.get(..WARM as usize).unwrap_or(ahead));
-                }
                 let entry = ledger.execute(block, position, payment).unwrap();
                 assert!(entry.result.is_ok());
                 entries.push(entry);

@@ -16,9 +16,6 @@ use kanjo_types::stored::{Entry, Location, Row, paying_states};
 use kanjo_types::transaction::Refused;
 use kanjo_types::{Amount, Hash, Operation, TokenId, UserId, WalletId};
 
-/// How many operations of a batch have their rows read ahead.
-const WARM_OPERATIONS: u32 = 32;
-
 type Step = Result<(), ResultCode>;
 
 impl Ledger {
@@ -42,12 +39,6 @@ impl Ledger {
         self.scratch.clear();
         let mut failure = None;
         for (number, operation) in (0u32..).zip(&body.operations) {
-            if number.is_multiple_of(WARM_OPERATIONS) {
-                let rest = body.operations.get(number as usize..).unwrap_or_default();
-                if rest.len() > 1 {
-                    rest.iter().take(WARM_OPERATIONS as usize).for_each(|next| self.touch(next));
-                }
-            }
             if let Err(code) = self.apply(body.author, operation) {
                 failure = Some((code, number));
                 break;
@@ -78,23 +69,6 @@ impl Ledger {
             None => (ResultCode::Ok, None),
         };
         Ok(Entry { raw: prepared.raw().clone(), record, hash, result, failed_operation, rows })
-    }
-
-    /// Reads the rows that `transactions` will need, so that memory answers many at once instead of one after
-    /// the other. Changes nothing; call it with the next few dozen transactions before executing them.
-    pub fn warm(&self, transactions: &[Verified]) {
-        for transaction in transactions {
-            let body = &transaction.prepared().transaction().body;
-            std::hint::black_box(self.users.get(&body.author).map(|row| row.hash));
-            body.operations.iter().take(1).for_each(|operation| self.touch(operation));
-        }
-    }
-
-    fn touch(&self, operation: &Operation) {
-        for key in operation.touches().into_iter().flatten() {
-            std::hint::black_box(self.wallets.get(&key.0).map(|row| row.hash));
-            std::hint::black_box(self.states.get(&key).map(|row| (row.hash, row.transaction)));
-        }
     }
 
     fn check_admissible(&self, block: BlockContext, transaction: &Verified) -> Result<(), Refused> {

@@ -167,8 +167,9 @@ impl Names {
 
     fn operation(&self, plan: &Plan) -> Operation {
         let user = |user: &u8| self.users[usize::from(*user)];
-        let access =
-            |user: &u8, keys: u8| self.key_sets[usize::from(*user)][usize::from(keys)].access.clone();
+        let access = |user: &u8, keys: u8| {
+            self.key_sets[usize::from(*user)][usize::from(keys)].access.clone()
+        };
         match plan {
             Plan::User(new) => Operation::CreateUser { access: access(new, 0), number: 0 },
             Plan::Wallet((owner, number)) => {
@@ -248,8 +249,7 @@ fn run(history: &History) -> Run {
     let chain_id = genesis.chain_id();
     let key_sets: Vec<Vec<KeySet>> =
         (0..USERS).map(|user| (0..KEY_SETS).map(|keys| key_set(user, keys)).collect()).collect();
-    let users =
-        key_sets.iter().map(|sets| UserId::derive(chain_id, &sets[0].access, 0)).collect();
+    let users = key_sets.iter().map(|sets| UserId::derive(chain_id, &sets[0].access, 0)).collect();
     let names = Names { key_sets, users, chain: chain_id };
     let mut run = Run {
         model: Model::new(&genesis),

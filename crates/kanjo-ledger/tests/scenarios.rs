@@ -9,7 +9,8 @@ use kanjo_ledger::Verified;
 use kanjo_types::outcome::{Refusal, ResultCode};
 use kanjo_types::signature::KeyKind;
 use kanjo_types::{
-    Access, Amount, ChainId, Genesis, Operation, SignedTransaction, TokenId, UserId, WalletId, codec,
+    Access, Amount, ChainId, Genesis, Operation, SignedTransaction, TokenId, UserId, WalletId,
+    codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -211,10 +212,7 @@ impl World {
             return UserId([0xee; 16]);
         }
         let access = self.key_set(name).access;
-        *self
-            .people
-            .entry(name.to_owned())
-            .or_insert_with(|| UserId::derive(chain, &access, 0))
+        *self.people.entry(name.to_owned()).or_insert_with(|| UserId::derive(chain, &access, 0))
     }
 
     fn wallet(&mut self, text: &str) -> WalletId {

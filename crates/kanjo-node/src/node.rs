@@ -71,6 +71,8 @@ pub struct RunningNode {
 const STAGE_QUEUE: usize = 2;
 /// Blocks that may wait for the index.
 const INDEX_QUEUE: usize = 256;
+/// Partition copies that may wait to be written.
+const COPY_QUEUE: usize = 2;
 /// Checked jobs that may wait for the sequencer.
 const SEQUENCER_QUEUE: usize = 1_024;
 /// Final blocks that a slow stream may lag behind.
@@ -140,7 +142,7 @@ pub fn start_with(
     let (to_sealer, batches) = bounded(STAGE_QUEUE);
     let (to_writer, sealed) = bounded(STAGE_QUEUE);
     let (to_index, to_be_indexed) = bounded(INDEX_QUEUE);
-    let (to_checkpointer, copies) = bounded(PARTITIONS);
+    let (to_checkpointer, copies) = bounded(COPY_QUEUE);
     let (intake, workers) = Intake::new(shared.clone());
     let intake = Arc::new(intake);
 

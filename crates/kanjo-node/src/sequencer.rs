@@ -122,6 +122,8 @@ impl Sequencer {
         let config = &self.shared.config;
         self.open.entries.len() >= config.block_transactions_max
             || self.open.bytes >= config.block_bytes_max
+            // One copy of a partition at a time: together they are as large as the state.
+            || !self.open.snapshots.is_empty()
             || self.stopping
     }
 

@@ -66,24 +66,41 @@ impl Writer {
         loop {
             match self.log.append(&blocks) {
                 Ok(_) => break,
-                Err(AppendError::DiskFull { .. }) if !self.shared.stopping() => {
-                    let was = self.shared.health.send_replace(Health::StorageFull);
-                    if was == Health::Running {
-                        tracing::error!("the disk is full; payments wait until there is room");
-                    }
-                    std::thread::sleep(FULL_RETRY);
-                }
+                // Nothing was written; who waits goes on waiting, until there is room or the node stops.
+                Err(AppendError::DiskFull { .. }) if self.wait_for_room() => {}
                 Err(error) => return Err(error),
             }
         }
-        if self.shared.health() == Health::StorageFull {
+        let again = |health: &mut Health| {
+            let was_full = *health == Health::StorageFull;
+            if was_full {
+                *health = Health::Running;
+            }
+            was_full
+        };
+        if self.shared.health.send_if_modified(again) {
             tracing::info!("the disk has room again");
-            self.shared.health.send_replace(Health::Running);
         }
         let bytes: usize = blocks.iter().map(|block| block.bytes.len()).sum();
         self.shared.metrics.log_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.shared.metrics.groups.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Marks the disk as full and waits a little; false when the node is stopping.
+    fn wait_for_room(&self) -> bool {
+        let full = |health: &mut Health| {
+            let was_running = *health == Health::Running;
+            if was_running {
+                *health = Health::StorageFull;
+            }
+            was_running
+        };
+        if self.shared.health.send_if_modified(full) {
+            tracing::error!("the disk is full; payments wait until there is room");
+        }
+        std::thread::sleep(FULL_RETRY);
+        self.shared.health() == Health::StorageFull
     }
 
     fn release(&self, mut sealed: Sealed) {

@@ -50,7 +50,7 @@ fn measure_log(dir: &Path) {
     );
     let (start, cpu) = (Instant::now(), cpu_s());
     assert_eq!(log.iter_from(0).map(Result::unwrap).count() as u64, GROUPS);
-    let mebibytes = (GROUPS as usize * GROUP_BYTES >> 20) as f64;
+    let mebibytes = ((GROUPS as usize * GROUP_BYTES) >> 20) as f64;
     let (wall, cpu) = (start.elapsed().as_secs_f64(), cpu_s() - cpu);
     println!("log: read back {:.0} MiB/s, {cpu:.2} s CPU", mebibytes / wall);
     drop(log);

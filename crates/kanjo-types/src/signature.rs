@@ -110,11 +110,14 @@ fn sec1(bytes: &[u8]) -> [u8; 33] {
     array.unwrap_or([0; 33])
 }
 
-/// True when the bytes are a point on the curve of their kind (Ed25519: any ZIP 215 encoding).
+/// True when the bytes may be the key of an account: a point on the curve of their kind, and for Ed25519 (any
+/// ZIP 215 encoding) none of small order, since anyone can sign for those.
 #[must_use]
 pub fn is_key(key: &PublicKey) -> bool {
     match key {
-        PublicKey::Ed25519(bytes) => zebra::VerificationKey::try_from(*bytes).is_ok(),
+        PublicKey::Ed25519(bytes) => curve25519_dalek::edwards::CompressedEdwardsY(*bytes)
+            .decompress()
+            .is_some_and(|point| !point.is_small_order()),
         PublicKey::P256(bytes) => p256_key(bytes).is_some(),
         PublicKey::Secp256k1(bytes) => k256_key(bytes).is_some(),
     }

@@ -30,7 +30,7 @@ const _: () = assert!(OPERATIONS_MAX * (57 + REFERENCE_BYTES_MAX) + 4_096 <= TRA
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
     /// Registers a user; its id follows from the keys and the number. The author becomes its sponsor, who may
     /// also open wallets for it.
@@ -101,6 +101,7 @@ pub enum Operation {
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TransactionBody {
     /// [`BODY_VERSION`].
     pub version: u8,
@@ -118,6 +119,7 @@ pub struct TransactionBody {
 
 /// A body with its author's signatures.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SignedTransaction {
     /// What is signed.
     pub body: TransactionBody,

@@ -70,7 +70,7 @@ impl Sent {
                 format!("final in block {height}, position {position}; transaction {id}")
             }
             Self::Drafted { draft, .. } => format!(
-                "draft written to {0}; sign it with: kanjo tx sign {0} --key KEY",
+                "draft written to {0}; each signer runs: kanjo tx sign {0} --key KEY",
                 draft.display()
             ),
         }

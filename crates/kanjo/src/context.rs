@@ -81,6 +81,11 @@ impl Context {
         format!("{program} ")
     }
 
+    /// Prints a command to type next.
+    pub fn next(&self, command: &str) {
+        text::line(&text::dim(&format!("Next: {}{command}", self.program_with_home())));
+    }
+
     /// The node.
     pub fn client(&self) -> Done<Client> {
         Ok(Client::new(&self.node)?)

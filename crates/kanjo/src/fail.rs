@@ -60,6 +60,13 @@ impl Fail {
         Self::new("file", format!("{}: {error}", path.display()))
     }
 
+    /// With the commands in what to do next as this program was called.
+    #[must_use]
+    pub fn called_as(mut self, called: &str) -> Self {
+        self.next = self.next.map(|next| next.replace("kanjo ", called));
+        self
+    }
+
     /// The machine-readable form.
     #[must_use]
     pub fn to_json(&self) -> Value {

@@ -29,7 +29,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.global.json;
-    match Context::new(cli.global).and_then(|ctx| run(&ctx, cli.command)) {
+    let done = Context::new(cli.global).and_then(|ctx| {
+        // Suggested commands work as they stand: with the program and home of this call.
+        let called = ctx.program_with_home();
+        run(&ctx, cli.command).map_err(|fail| fail.called_as(&called))
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(fail) => {
             report(&fail, json);

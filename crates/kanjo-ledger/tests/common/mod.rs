@@ -43,8 +43,9 @@ impl KeySet {
         };
         let mut seeds: Vec<(KeyKind, [u8; 32])> =
             kinds.iter().enumerate().map(|(number, kind)| (*kind, seed(number))).collect();
-        let public =
-            |(kind, seed): &(KeyKind, [u8; 32])| SecretKey::from_seed(*kind, *seed).unwrap().public();
+        let public = |(kind, seed): &(KeyKind, [u8; 32])| {
+            SecretKey::from_seed(*kind, *seed).unwrap().public()
+        };
         seeds.sort_by_key(public);
         let access = Access::new(threshold, seeds.iter().map(public).collect()).unwrap();
         Self { access, seeds }
@@ -184,7 +185,11 @@ impl Chain {
     }
 
     /// Executes one block and checks everything that must hold after it.
-    pub fn block(&mut self, time_ms: u64, transactions: &[Verified]) -> Vec<Result<Entry, Refused>> {
+    pub fn block(
+        &mut self,
+        time_ms: u64,
+        transactions: &[Verified],
+    ) -> Vec<Result<Entry, Refused>> {
         let context = BlockContext { height: self.height() + 1, time_ms };
         self.ledger.begin_block(context);
         let mut outcomes = Vec::new();
@@ -275,12 +280,7 @@ impl Chain {
             assert_eq!(version_of(&row.record), before.map_or(0, |known| known.version) + 1);
             assert_eq!(row.record.previous(), before.map_or(Hash::ZERO, |known| known.hash));
             assert_eq!(row.previous_at, before.map_or_else(Location::default, |known| known.at));
-            let known = Known {
-                version: version_of(&row.record),
-                hash: row.hash,
-                transaction,
-                at,
-            };
+            let known = Known { version: version_of(&row.record), hash: row.hash, transaction, at };
             self.known.insert(place, known);
         }
     }

@@ -6,7 +6,7 @@ use super::lookup::{
 };
 use super::{Answer, Api};
 use crate::history::{self, Walk, read_block, rows_at};
-use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, Wanted};
+use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
 use crate::shared::{Shared, ToSequencer};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -111,6 +111,11 @@ pub(super) async fn wallet(
         let shared = &api.shared;
         if answer.floor.leaf.key != answer.key {
             return Ok(file(shared, state_proof(shared, answer)?));
+        }
+        if answer.states.len() >= STATES_MAX {
+            let sentence =
+                "The wallet holds too many tokens for one proof; prove its states one by one.";
+            return Err(ApiError::bad_request(sentence, "wallet"));
         }
         let mut walk = Walk::new(shared);
         let wallet = row(&mut walk, Table::Wallets, answer.floor)?;

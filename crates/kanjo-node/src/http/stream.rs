@@ -4,7 +4,7 @@ use super::Api;
 use super::error::ApiError;
 use super::lookup::{parse, summary, unknown_wallet};
 use crate::history;
-use crate::shared::{FinalBlock, Shared};
+use crate::shared::{FinalBlock, Health, Shared};
 use axum::extract::{Path, Query, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
@@ -34,6 +34,19 @@ fn sse(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = tokio_stream::wrappers::ReceiverStream::new(events);
     Sse::new(stream).keep_alive(KeepAlive::default())
+}
+
+/// The next final block; `Closed` when the node stops.
+async fn next_block(
+    shared: &Shared,
+    live: &mut broadcast::Receiver<Arc<FinalBlock>>,
+) -> Result<Arc<FinalBlock>, broadcast::error::RecvError> {
+    let mut health = shared.health.subscribe();
+    let over = |health: &Health| matches!(health, Health::Stopping | Health::Stopped(_));
+    tokio::select! {
+        block = live.recv() => block,
+        _ = health.wait_for(over) => Err(broadcast::error::RecvError::Closed),
+    }
 }
 
 /// Sends past blocks from `next` on until the newest, returns the height after the last one sent.
@@ -66,7 +79,7 @@ pub(super) async fn blocks(
         let from = query.from.unwrap_or_else(|| shared.tip().height + 1);
         let Some(mut next) = catch_up(&shared, &sender, from).await else { return };
         loop {
-            match live.recv().await {
+            match next_block(&shared, &mut live).await {
                 Ok(block) if block.summary.height < next => {}
                 Ok(block) => {
                     next = block.summary.height + 1;
@@ -121,11 +134,12 @@ pub(super) async fn wallet(
     if api.shared.ledger.read().wallets().find(&id).is_none() {
         return Err(unknown_wallet());
     }
-    let mut live = api.shared.blocks.subscribe();
+    let shared = api.shared.clone();
+    let mut live = shared.blocks.subscribe();
     let (sender, events) = mpsc::channel(EVENTS_WAITING_MAX);
     tokio::spawn(async move {
         loop {
-            let batch = match live.recv().await {
+            let batch = match next_block(&shared, &mut live).await {
                 Ok(block) => changes(&block, id)
                     .into_iter()
                     .filter_map(|version| event("change", version.height, &WalletEvent { version }))

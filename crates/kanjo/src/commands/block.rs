@@ -108,7 +108,8 @@ fn show(ctx: &Context, height: u64) -> Done {
         say!("  time          {}", utc(header.time_ms));
         say!("  producer      voter {}", header.producer);
         say!("  state root    {}", header.state_root);
-        say!("  certificate   {} votes", view.certificate.votes.len());
+        let votes = view.certificate.votes.len();
+        say!("  certificate   {votes} {}", if votes == 1 { "vote" } else { "votes" });
         say!("  transactions  {}", grouped(header.transactions));
         for id in view.transactions.iter().take(TRANSACTIONS_SHOWN_MAX) {
             say!("    {id}");

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::fail::Done;
 use crate::say;
-use crate::text::{Align, Table, bold, dim, note};
+use crate::text::{Align, Table, bold, note};
 use clap::{Subcommand, ValueEnum};
 use kanjo_client::keys::{Cost, KeyFile, Protection};
 use kanjo_types::signature::KeyKind;
@@ -98,7 +98,7 @@ pub fn key(ctx: &Context, command: KeyCommand) -> Done {
                 say!("Key {} drawn.", bold(&name));
                 say!("  public  {}", key.public());
                 say!("  kept    {}", path.display());
-                say!("{}", dim(&format!("Next: kanjo user create {name} --key {name}")));
+                ctx.next(&format!("user create {name} --key {name} --with-wallet"));
             })
         }
         KeyCommand::List => list(ctx),
@@ -154,7 +154,7 @@ fn list(ctx: &Context) -> Done {
     ctx.answer(&views, || {
         if keys.is_empty() {
             say!("No keys in {}.", ctx.home.keys().directory().display());
-            say!("{}", dim("Next: kanjo key new NAME"));
+            ctx.next("key new NAME");
             return;
         }
         let columns = [("name", Align::Left), ("encrypted", Align::Left), ("public", Align::Left)];

@@ -3,10 +3,12 @@
 use crate::context::{Context, Session};
 use crate::fail::{Done, Fail};
 use crate::say;
-use crate::text::{bold, dim, green};
+use crate::text::{bold, dim, green, group_digits};
 use clap::{Args, Subcommand};
 use kanjo_proof::ProofFile;
-use kanjo_types::{Genesis, TransactionId};
+use kanjo_proof::statement::{Fact, Statement};
+use kanjo_types::record::WalletStateRecord;
+use kanjo_types::{Genesis, Record, TransactionId};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -111,8 +113,7 @@ pub fn proof(ctx: &Context, command: &ProofCommand) -> Done {
     std::fs::write(path, &text).map_err(|error| Fail::file(path, error))?;
     ctx.answer(&json!({ "file": path, "bytes": text.len() }), || {
         say!("Proof written to {}, {} bytes.", bold(&path.display().to_string()), text.len());
-        let path = path.display();
-        say!("{}", dim(&format!("Next: kanjo proof check {path} --genesis GENESIS_FILE")));
+        ctx.next(&format!("proof check {} --genesis GENESIS_FILE", path.display()));
     })
 }
 
@@ -168,5 +169,25 @@ fn check(ctx: &Context, file: &Path, genesis: &Path) -> Done {
         say!("{} Proven from the genesis of {} alone:", green("✓"), bold(&genesis.name));
         say!();
         statement.to_string().lines().for_each(|line| say!("  {line}"));
+        for line in whole_tokens(&statement, &genesis) {
+            say!("{}", dim(&format!("  {line}")));
+        }
     })
+}
+
+/// Balances in whole tokens, for the tokens of the genesis: their decimals are beyond doubt.
+fn whole_tokens(statement: &Statement, genesis: &Genesis) -> Vec<String> {
+    let states: Vec<&WalletStateRecord> = match &statement.fact {
+        Fact::State { record: Record::WalletState(state) }
+        | Fact::Version { record: Record::WalletState(state), .. } => vec![state],
+        Fact::Wallet { states, .. } => states.iter().collect(),
+        _ => Vec::new(),
+    };
+    let whole = |state: &&WalletStateRecord| {
+        let position = usize::try_from(state.token.0).ok()?.checked_sub(1)?;
+        let token = genesis.tokens.get(position)?;
+        let amount = group_digits(&state.balance.to_decimal(token.decimals));
+        Some(format!("in whole tokens: {amount} {}", token.symbol))
+    };
+    states.iter().filter_map(whole).collect()
 }

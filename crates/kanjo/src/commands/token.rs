@@ -100,7 +100,7 @@ fn create(ctx: &Context, args: &CreateArgs) -> Done {
         }
         say!("  {}", dim(&sent.sentence()));
         if token.is_some() {
-            say!("{}", dim(&format!("Next: kanjo token issue {} WALLET AMOUNT", args.symbol)));
+            ctx.next(&format!("token issue {} WALLET AMOUNT", args.symbol));
         }
     })
 }

@@ -4,11 +4,12 @@ use crate::author::{SignArgs, sign_here, submit, write_draft};
 use crate::commands::pay::{PaymentArgs, pay_with};
 use crate::context::{Context, Session};
 use crate::fail::{Done, Fail};
+use crate::home::Book;
 use crate::say;
 use crate::text::{bold, dim, green, group_digits, parse_duration, red, utc};
 use clap::{Args, Subcommand};
 use kanjo_client::Cosigning;
-use kanjo_types::{Amount, Operation, TokenId, TransactionBody, TransactionId};
+use kanjo_types::{Amount, Operation, TokenId, TransactionBody, TransactionId, UserId, WalletId};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -70,8 +71,16 @@ pub fn tx(ctx: &Context, command: TxCommand) -> Done {
         }
         TxCommand::Sign { file, keys } => sign(ctx, &file, &keys),
         TxCommand::Submit { file } => {
-            let signed = read_draft(&file)?.finish()?;
-            let sent = submit(&ctx.client()?, &signed)?;
+            let draft = read_draft(&file)?;
+            let (id, signed) = (draft.id(), draft.finish()?);
+            let sent = submit(&ctx.client()?, &signed).map_err(|fail| {
+                let used = fail.code == "already_used";
+                if used {
+                    fail.next(format!("see what came of it: kanjo tx show {id}"))
+                } else {
+                    fail
+                }
+            })?;
             ctx.answer(&sent, || {
                 say!("Done.");
                 say!("  {}", dim(&sent.sentence()));
@@ -94,7 +103,8 @@ fn sign(ctx: &Context, path: &Path, keys: &[String]) -> Done {
     let mut draft = read_draft(path)?;
     if !ctx.json {
         // Whoever signs sees what is signed: straight from the bytes, in smallest units.
-        describe(draft.body(), None);
+        let book = ctx.home.book(draft.body().chain)?;
+        describe(draft.body(), &Labels { book: &book, session: None });
     }
     match sign_here(ctx, &mut draft, keys) {
         Err(fail) if fail.code == "signatures_missing" => {}
@@ -105,12 +115,11 @@ fn sign(ctx: &Context, path: &Path, keys: &[String]) -> Done {
     let json = json!({ "id": draft.id(), "signatures": found, "needed": needed, "file": path });
     ctx.answer(&json, || {
         say!("Signed: {found} of {needed} signatures are there.");
-        let next = if found < needed {
-            format!("Next: another signer runs 'kanjo tx sign {} --key KEY'", path.display())
+        if found < needed {
+            ctx.next(&format!("tx sign {} --key KEY (by another signer)", path.display()));
         } else {
-            format!("Next: kanjo tx submit {}", path.display())
-        };
-        say!("{}", dim(&next));
+            ctx.next(&format!("tx submit {}", path.display()));
+        }
     })
 }
 
@@ -130,7 +139,8 @@ fn show(ctx: &Context, id: TransactionId) -> Done {
         say!("  result    {}", if view.result.is_ok() { green(&result) } else { red(&result) });
         say!("  block     {}, position {}", view.height, view.position);
         say!("  time      {}", utc(view.time_ms));
-        describe(&view.transaction.body, Some(&session));
+        let labels = Labels { book: &session.book, session: Some(&session) };
+        describe(&view.transaction.body, &labels);
         say!("  record    {}", view.hash);
         say!("  made      {} record versions", view.rows.len());
     })
@@ -139,13 +149,38 @@ fn show(ctx: &Context, id: TransactionId) -> Done {
 /// More operations than this are counted, not listed.
 const OPERATIONS_SHOWN_MAX: usize = 20;
 
-/// Prints what is signed. Without a session ids stay ids and amounts are in smallest units.
-fn describe(body: &TransactionBody, session: Option<&Session>) {
-    let author = session.map_or_else(|| body.author.to_string(), |s| s.user_label(body.author));
-    say!("  author    {author}");
+/// What ids and amounts are called.
+struct Labels<'a> {
+    book: &'a Book,
+    /// Without it amounts stay in smallest units: nobody is there to ask for decimals.
+    session: Option<&'a Session>,
+}
+
+impl Labels<'_> {
+    /// The id, and the local name when there is one.
+    fn user(&self, id: UserId) -> String {
+        self.book.user_name(id).map_or_else(|| id.to_string(), |name| format!("{name} ({id})"))
+    }
+
+    fn wallet(&self, id: WalletId) -> String {
+        self.book.wallet_name(id).map_or_else(|| id.to_string(), |name| format!("{name} ({id})"))
+    }
+
+    fn money(&self, token: TokenId, amount: Amount) -> String {
+        let view = self.session.and_then(|session| session.client.token(token).ok());
+        view.map_or_else(
+            || format!("{} smallest units of token {token}", group_digits(&amount.to_string())),
+            |view| format!("{} {}", group_digits(&amount.to_decimal(view.decimals)), view.symbol),
+        )
+    }
+}
+
+/// Prints what is signed.
+fn describe(body: &TransactionBody, labels: &Labels<'_>) {
+    say!("  author    {}", labels.user(body.author));
     say!("  until     {}", utc(body.valid_until_ms));
     for operation in body.operations.iter().take(OPERATIONS_SHOWN_MAX) {
-        say!("  does      {}", sentence(operation, session));
+        say!("  does      {}", sentence(operation, labels));
     }
     match body.operations.len().saturating_sub(OPERATIONS_SHOWN_MAX) {
         0 => {}
@@ -153,16 +188,10 @@ fn describe(body: &TransactionBody, session: Option<&Session>) {
     }
 }
 
-fn sentence(operation: &Operation, session: Option<&Session>) -> String {
-    let wallet = |id| session.map_or_else(|| format!("{id}"), |s| s.wallet_label(id));
-    let user = |id| session.map_or_else(|| format!("{id}"), |s| s.user_label(id));
-    let money = |token: TokenId, amount: Amount| {
-        let view = session.and_then(|session| session.client.token(token).ok());
-        view.map_or_else(
-            || format!("{} smallest units of token {token}", group_digits(&amount.to_string())),
-            |view| format!("{} {}", group_digits(&amount.to_decimal(view.decimals)), view.symbol),
-        )
-    };
+fn sentence(operation: &Operation, labels: &Labels<'_>) -> String {
+    let wallet = |id| labels.wallet(id);
+    let user = |id| labels.user(id);
+    let money = |token, amount| labels.money(token, amount);
     match operation {
         Operation::CreateUser { access, number } => format!(
             "register user number {number} with {} of {} keys",

@@ -159,7 +159,7 @@ fn create(ctx: &Context, args: &CreateArgs) -> Done {
         }
         say!("  {}", dim(&sent.sentence()));
         if wallet.is_none() {
-            say!("{}", dim(&format!("Next: kanjo wallet create {name} --user {name}")));
+            ctx.next(&format!("wallet create {name} --user {name}"));
         }
     })
 }

@@ -7,7 +7,7 @@ use crate::say;
 use crate::text::{bold, dim, green, grouped, red};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use kanjo_node::audit::{self, Finding, Report};
+use kanjo_node::audit::{self, AuditError, Finding, Report};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -34,8 +34,11 @@ pub fn verify(ctx: &Context, args: &VerifyArgs) -> Done {
         bar.set_message(format!("{}, {transactions} transactions", progress.phase));
     });
     bar.finish_and_clear();
-    let report = report.map_err(|error| {
-        Fail::new("verify", error).next("give the data directory of a node: --data DIR")
+    let report = report.map_err(|error| match error {
+        AuditError::Data(error) => Fail::new("verify", error)
+            .next("give the data directory of a node: kanjo verify --data DIR"),
+        AuditError::Log(error) => Fail::new("verify", error)
+            .next("stop the node that runs on it (Ctrl-C there), then verify again"),
     })?;
     if ctx.json {
         crate::context::print_json(&report_json(&report));
