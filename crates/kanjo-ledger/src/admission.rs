@@ -1,6 +1,7 @@
 //! Before a transaction reaches the ledger: decoding, shape, and signatures, many at a time.
 
 use crate::Ledger;
+use crate::table::Slot;
 use bytes::Bytes;
 use kanjo_types::access::KeySignature;
 use kanjo_types::outcome::Refusal;
@@ -48,8 +49,7 @@ impl Prepared {
 #[derive(Debug, Clone)]
 pub struct Verified {
     prepared: Prepared,
-    /// Version of the author's record whose keys signed; 0 for a user that registers itself.
-    author_version: u64,
+    author: Author,
 }
 
 impl Verified {
@@ -59,10 +59,9 @@ impl Verified {
         &self.prepared
     }
 
-    /// Version of the author's record whose keys signed.
-    #[must_use]
-    pub fn author_version(&self) -> u64 {
-        self.author_version
+    /// The author's record whose keys signed.
+    pub(crate) fn author(&self) -> Author {
+        self.author
     }
 }
 
@@ -95,13 +94,20 @@ pub fn prepare_value(transaction: &SignedTransaction, chain: ChainId) -> Result<
     prepare(Bytes::from(codec::to_bytes(transaction)), chain)
 }
 
+/// A version of a user's record, and where its row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Author {
+    /// Hash of the record; zero for a user that registers itself.
+    pub record: Hash,
+    pub slot: Option<Slot>,
+}
+
 /// The keys that must have signed: the author's, or those a new user brings when it registers itself.
 #[derive(Debug, Clone)]
 pub struct AuthorKeys {
     /// The keys.
-    pub access: Access,
-    /// Version of the author's record; 0 when it is not there yet.
-    pub version: u64,
+    pub(crate) access: Access,
+    pub(crate) author: Author,
 }
 
 impl Ledger {
@@ -109,15 +115,18 @@ impl Ledger {
     #[must_use]
     pub fn author_keys(&self, transaction: &SignedTransaction) -> Option<AuthorKeys> {
         let body = &transaction.body;
-        if let Some(row) = self.users().get(&body.author) {
-            return Some(AuthorKeys { access: row.access.clone(), version: row.version });
+        if let Some(slot) = self.users().find(&body.author) {
+            let row = self.users().at(slot)?;
+            let author = Author { record: row.hash, slot: Some(slot) };
+            return Some(AuthorKeys { access: row.access.clone(), author });
         }
         match body.operations.first() {
             Some(Operation::CreateUser { access, number })
                 if self.open_registration()
                     && UserId::derive(self.chain(), access, *number) == body.author =>
             {
-                Some(AuthorKeys { access: access.clone(), version: 0 })
+                let author = Author { record: Hash::ZERO, slot: None };
+                Some(AuthorKeys { access: access.clone(), author })
             }
             _ => None,
         }
@@ -160,25 +169,25 @@ fn bad_signature(position: usize) -> Refused {
 #[must_use]
 pub fn verify(items: Vec<(Prepared, Option<AuthorKeys>)>) -> Vec<Result<Verified, Refused>> {
     let mut checks = Vec::with_capacity(items.len());
-    let listed: Vec<Result<(Prepared, u64, usize), Refused>> = items
+    let listed: Vec<Result<(Prepared, Author, usize), Refused>> = items
         .into_iter()
         .map(|(prepared, keys)| {
             let keys = keys.ok_or_else(|| Refused::new(Refusal::UnknownAuthor, "body.author"))?;
             let signatures = &prepared.transaction.signatures;
             checks_of(&keys.access, prepared.id, signatures, &mut checks)?;
             let count = signatures.len();
-            Ok((prepared, keys.version, count))
+            Ok((prepared, keys.author, count))
         })
         .collect();
     let mut good = signature::verify_batch(&checks).into_iter();
     listed
         .into_iter()
         .map(|item| {
-            let (prepared, author_version, count) = item?;
+            let (prepared, author, count) = item?;
             let answers: Vec<bool> = good.by_ref().take(count).collect();
             match answers.iter().position(|good| !good) {
                 Some(position) => Err(bad_signature(position)),
-                None => Ok(Verified { prepared, author_version }),
+                None => Ok(Verified { prepared, author }),
             }
         })
         .collect()

@@ -4,10 +4,10 @@
 //! new versions, then the tables change. When one fails, the scratch pad is thrown away and the failure is
 //! recorded under the id.
 
-use crate::admission::{Prepared, Verified, verify_again};
+use crate::admission::{Verified, verify_again};
 use crate::ledger::{BlockContext, Ledger};
 use crate::scratch::{Before, StateDraft, Touched, UserDraft, WalletDraft};
-use crate::table::Row as _;
+use crate::table::{Row as _, Slot};
 use kanjo_types::outcome::{Refusal, ResultCode};
 use kanjo_types::record::{
     Record, Spent, TokenRecord, TransactionRecord, UserRecord, WalletRecord, WalletStateRecord,
@@ -34,7 +34,7 @@ impl Ledger {
         let prepared = transaction.prepared();
         self.check_admissible(block, transaction)?;
         let body = &prepared.transaction().body;
-        let author_record = self.users.get(&body.author).map_or(Hash::ZERO, |row| row.hash);
+        let author_record = self.author_record(transaction)?;
         self.replay.insert(&prepared.id(), body.valid_until_ms);
         self.scratch.clear();
         let mut failure = None;
@@ -86,20 +86,24 @@ impl Ledger {
         if self.replay.contains(&prepared.id(), body.valid_until_ms) {
             return Err(Refused::new(Refusal::AlreadyUsed, "id"));
         }
-        self.check_keys_unchanged(prepared, transaction.author_version())
+        Ok(())
     }
 
-    fn check_keys_unchanged(&self, prepared: &Prepared, version: u64) -> Result<(), Refused> {
+    /// The hash of the author's present record, whose keys the signatures fit: those they were checked
+    /// against, or the new ones when they changed in between. Zero for a user that registers itself.
+    fn author_record(&self, transaction: &Verified) -> Result<Hash, Refused> {
+        let checked = transaction.author();
+        let present = checked.slot.and_then(|slot| self.users.at(slot));
+        if present.is_some_and(|row| row.hash == checked.record) {
+            return Ok(checked.record);
+        }
+        let prepared = transaction.prepared();
         let unknown = || Refused::new(Refusal::UnknownAuthor, "body.author");
-        let present = self.users.get(&prepared.transaction().body.author);
-        if present.map_or(0, |row| row.version) == version && present.is_some() {
-            return Ok(());
-        }
         let keys = self.author_keys(prepared.transaction()).ok_or_else(unknown)?;
-        if keys.version == version {
-            return Ok(());
+        if keys.author != checked {
+            verify_again(prepared, &keys.access)?;
         }
-        verify_again(prepared, &keys.access)
+        Ok(keys.author.record)
     }
 
     fn spent(&self, operations: &[Operation]) -> Vec<Spent> {
@@ -247,22 +251,49 @@ impl Ledger {
         in_batch || self.tokens.find(&token).is_some()
     }
 
-    /// The owner of a wallet; remembers where the wallet is.
-    fn wallet_owner(&mut self, wallet: WalletId) -> Option<UserId> {
+    /// The owner of a wallet. Remembers where the wallet is, and drafts its state in `token` if there is one:
+    /// callers are about to change that state.
+    fn wallet_owner(&mut self, wallet: WalletId, token: TokenId) -> Option<UserId> {
         if !self.scratch.wallets.is_empty()
             && let Some(draft) = self.scratch.wallets.get(&wallet)
         {
             return Some(draft.owner);
         }
+        // Always drafted here, so that drafts stand in the order of first touch: paying side first.
+        let drafted = self.existing_state(wallet, token);
         let slot = match self.scratch.wallet_slots.get(&wallet) {
             Some(slot) => *slot,
             None => {
-                let slot = self.wallets.find(&wallet)?;
+                let slot = match drafted {
+                    Some(slot) => slot,
+                    None => self.wallets.find(&wallet)?,
+                };
                 self.scratch.wallet_slots.push(wallet, slot);
                 slot
             }
         };
         self.wallets.at(slot).map(|row| row.owner)
+    }
+
+    /// Drafts the state when it has a row and no draft yet; gives back where its wallet is.
+    fn existing_state(&mut self, wallet: WalletId, token: TokenId) -> Option<Slot> {
+        let key = (wallet, token);
+        if self.scratch.states.position(&key).is_some() {
+            return None;
+        }
+        let slot = self.states.find(&key)?;
+        let row = self.states.at(slot)?;
+        let before = Before {
+            hash: row.hash,
+            version: row.version,
+            transaction: row.transaction,
+            at: row.at.into(),
+            slot,
+        };
+        let draft = StateDraft { before: Some(before), balance: row.balance };
+        let wallet_slot = Slot { partition: slot.partition, slot: row.wallet_slot };
+        self.scratch.states.push(key, draft);
+        Some(wallet_slot)
     }
 
     /// The position of a state's draft, made from its present row on first touch.
@@ -271,21 +302,12 @@ impl Ledger {
         if let Some(position) = self.scratch.states.position(&key) {
             return position;
         }
-        let slot = self.states.find(&key);
-        let draft = match slot.and_then(|slot| Some((slot, self.states.at(slot)?))) {
-            Some((slot, row)) => StateDraft {
-                before: Some(Before {
-                    hash: row.hash,
-                    version: row.version,
-                    transaction: row.transaction,
-                    at: row.at.into(),
-                    slot,
-                }),
-                balance: row.balance,
-            },
-            None => StateDraft { before: None, balance: Amount::ZERO },
-        };
-        self.scratch.states.push(key, draft)
+        self.existing_state(wallet, token);
+        let new = StateDraft { before: None, balance: Amount::ZERO };
+        match self.scratch.states.position(&key) {
+            Some(position) => position,
+            None => self.scratch.states.push(key, new),
+        }
     }
 
     fn debit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
@@ -313,8 +335,8 @@ impl Ledger {
         if !self.token_known(token) {
             return Err(ResultCode::UnknownToken);
         }
-        let owner = self.wallet_owner(from).ok_or(ResultCode::UnknownSourceWallet)?;
-        self.wallet_owner(to).ok_or(ResultCode::UnknownTargetWallet)?;
+        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
+        self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
         if owner != author {
             return Err(ResultCode::NotWalletOwner);
         }
@@ -324,7 +346,7 @@ impl Ledger {
 
     fn issue(&mut self, author: UserId, token: TokenId, to: WalletId, amount: Amount) -> Step {
         let issuer = self.token_issuer(token).ok_or(ResultCode::UnknownToken)?;
-        self.wallet_owner(to).ok_or(ResultCode::UnknownTargetWallet)?;
+        self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
         if issuer != author {
             return Err(ResultCode::NotIssuer);
         }
@@ -337,7 +359,7 @@ impl Ledger {
 
     fn redeem(&mut self, author: UserId, token: TokenId, from: WalletId, amount: Amount) -> Step {
         let issuer = self.token_issuer(token).ok_or(ResultCode::UnknownToken)?;
-        let owner = self.wallet_owner(from).ok_or(ResultCode::UnknownSourceWallet)?;
+        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
         if issuer != author {
             return Err(ResultCode::NotIssuer);
         }
@@ -371,7 +393,11 @@ impl Ledger {
             let slot = scratch.wallet_slots.get(wallet).copied();
             let slot = slot.or_else(|| self.wallets.find(wallet));
             let wallet_record = slot.and_then(|slot| self.wallets.at(slot));
-            assert!(wallet_record.is_some(), "a state's wallet was found before");
+            assert!(
+                wallet_record.is_some_and(|row| row.id == *wallet),
+                "a state's wallet was found before"
+            );
+            let wallet_slot = slot.map_or(0, |slot| slot.slot);
             let before = draft.before;
             let state = WalletStateRecord {
                 wallet: *wallet,
@@ -385,7 +411,8 @@ impl Ledger {
             let previous_at = before.map_or_else(Location::default, |before| before.at);
             let record = Record::WalletState(state.clone());
             let hash = record.hash();
-            self.install_state(&state, hash, at.into(), before.map(|before| before.slot));
+            let state_slot = before.map(|before| before.slot);
+            self.install_state(&state, hash, at.into(), state_slot, wallet_slot);
             rows.push(Row { hash, record, previous_at });
         }
         assert_eq!(rows.len(), count, "every draft made a version");

@@ -53,6 +53,8 @@ pub struct Ledger {
     pub(crate) states: Table<StateRow>,
     pub(crate) symbols: BTreeMap<String, TokenId>,
     pub(crate) replay: ReplayWindow,
+    /// Time of the newest block: ids are forgotten by it, so it must never go back.
+    time_ms: u64,
     /// Sum of all balances, by token number − 1.
     circulating: Vec<u128>,
     dirty: Vec<(record::Table, Slot)>,
@@ -78,6 +80,7 @@ impl Ledger {
             states: Table::default(),
             symbols: BTreeMap::new(),
             replay: ReplayWindow::default(),
+            time_ms: 0,
             circulating: Vec::new(),
             dirty: Vec::new(),
             supply_changed: BTreeSet::new(),
@@ -138,7 +141,12 @@ impl Ledger {
     }
 
     /// Starts a block: forgets ids that can't be taken any more.
+    ///
+    /// # Panics
+    /// When the time is before the last block's: an id forgotten since could be taken twice.
     pub fn begin_block(&mut self, block: BlockContext) {
+        assert!(block.time_ms >= self.time_ms, "ledger time never goes back");
+        self.time_ms = block.time_ms;
         self.replay.forget_before(block.time_ms);
     }
 
@@ -170,7 +178,9 @@ impl Ledger {
             }
             Record::WalletState(state) => {
                 let slot = self.states.find(&(state.wallet, state.token));
-                return self.install_state(state, hash, at, slot);
+                let wallet_slot = self.wallets.find(&state.wallet).map_or(0, |slot| slot.slot);
+                assert!(wallet_slot > 0, "a wallet is there before its states");
+                return self.install_state(state, hash, at, slot, wallet_slot);
             }
             Record::Transaction(_) => return,
         };
@@ -185,10 +195,12 @@ impl Ledger {
         hash: Hash,
         at: At,
         slot: Option<Slot>,
+        wallet_slot: u32,
     ) {
         let row = StateRow {
             wallet: state.wallet,
             token: state.token,
+            wallet_slot,
             balance: state.balance,
             version: state.version,
             hash,
@@ -316,6 +328,7 @@ impl Ledger {
             }
             entry.rows.iter().for_each(|row| self.redo_row(row, at(position), &applies));
         }
+        self.time_ms = self.time_ms.max(block.header.time_ms);
         self.replay.forget_before(block.header.time_ms);
         self.dirty.clear();
         self.supply_changed.clear();

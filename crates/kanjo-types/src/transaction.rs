@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 pub const BODY_VERSION: u8 = 1;
 /// Most operations in one transaction (one signature over a batch).
 pub const OPERATIONS_MAX: usize = 8_190;
+/// Most keys that the operations of one transaction bring: each is checked to be a point on its curve.
+pub const KEYS_MAX: usize = 8_190;
 /// Most bytes of one signed transaction: room for the largest batch of the largest operation of common kinds.
 pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
 /// Most bytes of a payment's reference.
@@ -179,6 +181,10 @@ impl TransactionBody {
         if self.operations.len() > OPERATIONS_MAX {
             return Err(Refused::new(Refusal::TooManyOperations, "operations"));
         }
+        let keys: usize = self.operations.iter().map(Operation::keys).sum();
+        if keys > KEYS_MAX {
+            return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
+        }
         for (position, operation) in self.operations.iter().enumerate() {
             operation.check_shape().map_err(|(refusal, field)| {
                 Refused::new(refusal, format!("operations[{position}].{field}"))
@@ -222,6 +228,16 @@ impl Operation {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// How many keys it brings.
+    fn keys(&self) -> usize {
+        match self {
+            Self::CreateUser { access, .. } | Self::RotateKeys { access, .. } => {
+                access.keys().len()
+            }
+            _ => 0,
         }
     }
 

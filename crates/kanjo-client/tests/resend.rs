@@ -1,0 +1,193 @@
+//! A payment is never made twice and never lost sight of, whatever happens to the connection.
+//!
+//! The node here is a script: for each connection, what to do after reading the request.
+
+use kanjo_api::{ErrorBody, SubmitAnswer, SubmitOutcome, TransactionView, frames};
+use kanjo_client::{Client, ClientError, Draft, Limits};
+use kanjo_types::outcome::{Refusal, ResultCode};
+use kanjo_types::record::{Record, TransactionRecord};
+use kanjo_types::signature::{KeyKind, SecretKey};
+use kanjo_types::transaction::SignedTransaction;
+use kanjo_types::{ChainId, Hash, Operation, UserId, codec};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+enum Act {
+    /// Read the request, close without an answer.
+    Drop,
+    /// Answer with this status and body.
+    Answer(u16, Vec<u8>),
+}
+
+struct Request {
+    line: String,
+    body: Vec<u8>,
+}
+
+fn read_request(stream: &TcpStream) -> Request {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).expect("request line");
+    let mut length = 0usize;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).expect("header");
+        if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().expect("a number");
+        }
+        if header.trim().is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0u8; length];
+    reader.read_exact(&mut body).expect("body");
+    Request { line: line.trim().to_owned(), body }
+}
+
+/// A node that does one act for each connection and then ends.
+fn node(acts: Vec<Act>) -> (Client, JoinHandle<Vec<Request>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
+    let url = format!("http://{}", listener.local_addr().expect("address"));
+    let handle = std::thread::spawn(move || {
+        let mut requests = Vec::new();
+        for act in acts {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            requests.push(read_request(&stream));
+            if let Act::Answer(status, body) = act {
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all(head.as_bytes()).expect("head");
+                stream.write_all(&body).expect("body");
+            }
+        }
+        requests
+    });
+    let limits = Limits {
+        backoff_first: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(4),
+        attempts: 4,
+        ..Limits::default()
+    };
+    (Client::with_limits(&url, limits).expect("url"), handle)
+}
+
+fn payment() -> SignedTransaction {
+    let key = SecretKey::from_seed(KeyKind::Ed25519, [1; 32]).expect("key");
+    Draft::new(ChainId::default(), UserId::default())
+        .operation(Operation::CreateWallet { owner: UserId::default(), number: 0 })
+        .sign(&key)
+        .expect("signed")
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("json")
+}
+
+fn error(code: &str) -> Vec<u8> {
+    let (code, message) = (code.to_owned(), "A sentence.".to_owned());
+    json(&ErrorBody { code, message, field: None })
+}
+
+fn view(signed: &SignedTransaction) -> Vec<u8> {
+    let id = signed.body.id();
+    let record = TransactionRecord {
+        id,
+        witness: signed.witness(),
+        height: 7,
+        position: 3,
+        time_ms: 1,
+        author_record: Hash::ZERO,
+        spent: Vec::new(),
+    };
+    json(&TransactionView {
+        id,
+        hash: Hash::ZERO,
+        height: 7,
+        position: 3,
+        time_ms: 1,
+        result: ResultCode::Ok,
+        failed_operation: None,
+        transaction: signed.clone(),
+        record: Record::Transaction(record),
+        rows: Vec::new(),
+    })
+}
+
+fn recorded(signed: &SignedTransaction) -> SubmitOutcome {
+    SubmitOutcome::Recorded {
+        id: signed.body.id(),
+        height: 7,
+        position: 3,
+        result: ResultCode::Ok,
+        failed_operation: None,
+    }
+}
+
+#[test]
+fn a_lost_answer_is_found_again() {
+    let signed = payment();
+    let (client, node) = node(vec![
+        Act::Drop,
+        Act::Answer(409, error("already_used")),
+        Act::Answer(404, error("unknown_transaction")),
+        Act::Answer(200, view(&signed)),
+    ]);
+    assert_eq!(client.submit(&signed), Ok(recorded(&signed)));
+    let requests = node.join().expect("node");
+    assert_eq!(requests[0].body, requests[1].body, "the very same bytes are sent again");
+    assert!(requests[3].line.contains(&signed.body.id().to_string()), "{}", requests[3].line);
+}
+
+#[test]
+fn ones_own_repetition_is_told_as_it_is() {
+    let signed = payment();
+    let (client, _node) = node(vec![Act::Answer(409, error("already_used"))]);
+    let answer = client.submit(&signed).expect_err("refused");
+    assert_eq!(answer.code(), Some("already_used"));
+}
+
+#[test]
+fn lost_answers_of_many_are_found_again() {
+    let (a, b) = (payment(), payment());
+    let mut request = Vec::new();
+    frames::append(&codec::to_bytes(&a), &mut request);
+    frames::append(&codec::to_bytes(&b), &mut request);
+    let used = SubmitOutcome::Refused { refusal: Refusal::AlreadyUsed, field: "id".to_owned() };
+    let answer = SubmitAnswer { outcomes: vec![used, recorded(&b)] };
+    let (client, _node) = node(vec![
+        Act::Drop,
+        Act::Answer(200, codec::to_bytes(&answer)),
+        Act::Answer(200, view(&a)),
+    ]);
+    let outcomes = client.submit_frames(&request).expect("answered").outcomes;
+    assert_eq!(outcomes, [recorded(&a), recorded(&b)]);
+}
+
+#[test]
+fn sending_again_has_a_bound() {
+    let (client, node) = node(vec![Act::Drop, Act::Drop, Act::Drop, Act::Drop]);
+    let error = client.submit(&payment()).expect_err("no answer");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    assert_eq!(node.join().expect("node").len(), 4);
+}
+
+#[test]
+fn an_overloaded_node_is_asked_again() {
+    let signed = payment();
+    let (client, _node) = node(vec![
+        Act::Answer(503, error("overloaded")),
+        Act::Answer(200, json(&recorded(&signed))),
+    ]);
+    assert_eq!(client.submit(&signed), Ok(recorded(&signed)));
+}
+
+#[test]
+fn what_is_no_node_is_said_so() {
+    let (client, _node) = node(vec![Act::Answer(404, b"<html>nginx</html>".to_vec())]);
+    let error = client.status().expect_err("no node");
+    assert!(matches!(error, ClientError::BadAnswer { .. }), "{error:?}");
+}
