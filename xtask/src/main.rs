@@ -116,7 +116,7 @@ fn bench(arguments: &[String]) -> Step {
 
 fn vectors() -> Step {
     let arguments =
-        ["test", "--release", "--package", "kanjo-types", "--", "--ignored", "write_vectors"];
+        ["test", "--release", "--package", "kanjo-types", "--", "--ignored", "remake_vectors"];
     run(&mut cargo(&arguments))
 }
 

@@ -102,7 +102,7 @@ pub struct Status {
     pub time_ms: u64,
     /// Transactions in all final blocks, failed ones included.
     pub transactions: u64,
-    /// Users, wallets, tokens and wallet states.
+    /// Users, wallets, tokens and wallet states, those of the blocks on their way to be final included.
     pub rows: RowCounts,
     /// Longest distance of `valid_until_ms` from now.
     pub replay_window_ms: u64,
@@ -225,8 +225,11 @@ pub struct TokenView {
 pub struct HistoryPage {
     /// Versions, newest first.
     pub versions: Vec<RecordView>,
-    /// Pass as `before` to get the next page; absent at the first version.
+    /// Version of the last one, if there are earlier ones: pass as `before` for those below it.
     pub next_before: Option<u64>,
+    /// Pass as `cursor` to get the next page; absent at the first version.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
 }
 
 /// A transaction in a final block.

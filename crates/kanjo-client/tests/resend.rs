@@ -2,6 +2,8 @@
 //!
 //! The node here is a script: for each connection, what to do after reading the request.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
 use kanjo_api::{ErrorBody, SubmitAnswer, SubmitOutcome, TransactionView, frames};
 use kanjo_client::{Client, ClientError, Draft, Limits};
 use kanjo_types::outcome::{Refusal, ResultCode};

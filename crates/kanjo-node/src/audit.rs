@@ -6,16 +6,18 @@
 //! used. The first thing wrong is named.
 
 use crate::data::{self, DataError};
+use crate::restart::check_nothing_lost;
 use kanjo_ledger::block::{genesis_block, roots_of};
 use kanjo_ledger::{BlockContext, Ledger, prepare, verify as verify_signatures};
 use kanjo_proof::merkle::AppendTree;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::{SignedHeader, Trust};
+use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::{Disk, RealDisk};
-use kanjo_store::log::{BlockLog, LogOptions, OpenError};
+use kanjo_store::log::{BlockLog, LogOptions, LogReader, OpenError};
 use kanjo_types::block::{HEADER_VERSION, Header};
 use kanjo_types::stored::{Block, Entry, decode_block};
-use kanjo_types::{Genesis, Hash};
+use kanjo_types::{ChainId, Genesis, Hash};
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
@@ -60,6 +62,10 @@ pub struct Report {
     pub ok: bool,
     /// The first thing wrong.
     pub first_error: Option<Finding>,
+    /// Which ledger, as its genesis file says: compare it with the chain id you know.
+    pub chain: ChainId,
+    /// Hash of the last header found right: compare it with one you got earlier, or from elsewhere.
+    pub header_hash: Option<Hash>,
 }
 
 /// The audit could not be made.
@@ -88,7 +94,8 @@ fn compare<T: PartialEq + std::fmt::Debug>(
     Err(wrong(record, format!("is {found:?}, recomputed {expected:?}")))
 }
 
-/// Audits the ledger in `dir`. The node must not be running on it.
+/// Audits the ledger in `dir`. The node must not be running on it. The log is opened as a start opens it: an
+/// unfinished write at its end is cut off; nothing else is changed.
 ///
 /// # Errors
 /// [`AuditError`] when there is nothing that could be audited; damage is not an error but a [`Finding`].
@@ -106,33 +113,58 @@ pub fn verify_on(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Report, AuditError> {
     let genesis = data::load_genesis(dir)?;
+    let chain = genesis.chain_id();
+    let mut report = Report {
+        blocks: 0,
+        transactions: 0,
+        ok: true,
+        first_error: None,
+        chain,
+        header_hash: None,
+    };
     let options = LogOptions { first_height: 0, ..LogOptions::default() };
-    let opened = BlockLog::open(disk, &data::log_path(dir), genesis.chain_id().0.0, options);
-    let log = match opened {
+    let log_dir = data::log_path(dir);
+    let log = match BlockLog::open(disk.clone(), &log_dir, chain.0.0, options) {
         Ok((log, _)) => log,
         Err(error @ OpenError::Corrupt { .. }) => {
-            let first_error = Some(wrong("block log", error.to_string()));
-            return Ok(Report { blocks: 0, transactions: 0, ok: false, first_error });
+            report.fail(None, wrong("block log", error.to_string()));
+            return Ok(report);
         }
         Err(error) => return Err(AuditError::Log(error)),
     };
+    let reader = log.reader();
     let trust = match Trust::new(&genesis) {
         Ok(trust) => trust,
         Err(error) => {
-            let first_error = Some(wrong("genesis", error.to_string()));
-            return Ok(Report { blocks: 0, transactions: 0, ok: false, first_error });
+            report.fail(None, wrong("genesis", error.to_string()));
+            return Ok(report);
         }
     };
     let mut auditor = Auditor::new(&genesis, trust);
-    let reader = log.reader();
+    check_blocks(&reader, &mut auditor, &mut report, progress);
+    report.header_hash = auditor.last.map(|(hash, _)| hash);
+    if report.ok {
+        check_end(dir, disk, &reader, &auditor, &mut report);
+    }
+    Ok(report)
+}
+
+impl Report {
+    fn fail(&mut self, height: Option<u64>, finding: Finding) {
+        self.ok = false;
+        self.first_error = Some(Finding { height, ..finding });
+    }
+}
+
+fn check_blocks(
+    reader: &LogReader,
+    auditor: &mut Auditor,
+    report: &mut Report,
+    progress: &mut dyn FnMut(Progress),
+) {
     let total = reader.next_height();
-    let mut report = Report { blocks: 0, transactions: 0, ok: true, first_error: None };
-    let fail = |report: &mut Report, height, finding: Finding| {
-        report.ok = false;
-        report.first_error = Some(Finding { height, ..finding });
-    };
     if total == 0 {
-        fail(&mut report, None, wrong("block log", "holds no block, not even the genesis"));
+        report.fail(None, wrong("block log", "holds no block, not even the genesis"));
     }
     for height in 0..total {
         let read = match reader.read(height) {
@@ -142,27 +174,39 @@ pub fn verify_on(
         };
         match read.and_then(|bytes| auditor.check(height, &bytes)) {
             Ok(transactions) => report.transactions += u64::from(transactions),
-            Err(finding) => {
-                fail(&mut report, Some(height), finding);
-                break;
-            }
+            Err(finding) => return report.fail(Some(height), finding),
         }
         report.blocks += 1;
         let (blocks_done, transactions) = (report.blocks, report.transactions);
         progress(Progress { blocks_done, blocks_total: total, transactions, phase: "blocks" });
     }
-    if report.ok {
-        let (blocks_done, transactions) = (report.blocks, report.transactions);
-        progress(Progress { blocks_done, blocks_total: total, transactions, phase: "supply" });
-        if let Err(mismatch) = auditor.ledger.audit_supply() {
-            fail(&mut report, Some(total - 1), wrong("supply", mismatch.to_string()));
-        }
+}
+
+/// Supplies, and whether the log ends where it should.
+fn check_end(
+    dir: &Path,
+    disk: Arc<dyn Disk>,
+    reader: &LogReader,
+    auditor: &Auditor,
+    report: &mut Report,
+) {
+    let next_height = reader.next_height();
+    if let Err(mismatch) = auditor.ledger.audit_supply() {
+        return report.fail(next_height.checked_sub(1), wrong("supply", mismatch.to_string()));
     }
-    Ok(report)
+    let checkpoints = data::checkpoints_path(dir);
+    let store = CheckpointStore::open(disk, &checkpoints, report.chain.0.0);
+    // Unreadable checkpoints prove nothing either way.
+    if let Ok(store) = store
+        && let Err(lost) = check_nothing_lost(next_height, &store, None)
+    {
+        report.fail(Some(next_height), wrong("block log", lost.to_string()));
+    }
 }
 
 struct Auditor {
     trust: Trust,
+    voters: usize,
     genesis_block: Option<Block>,
     ledger: Ledger,
     trees: StateTree,
@@ -173,8 +217,8 @@ struct Auditor {
 impl Auditor {
     fn new(genesis: &Genesis, trust: Trust) -> Self {
         let (block, ledger, trees) = genesis_block(genesis);
-        let history = AppendTree::new();
-        Self { trust, genesis_block: Some(block), ledger, trees, history, last: None }
+        let (history, voters) = (AppendTree::new(), genesis.voters.len());
+        Self { trust, voters, genesis_block: Some(block), ledger, trees, history, last: None }
     }
 
     /// Checks one block; returns how many transactions it has.
@@ -208,6 +252,9 @@ impl Auditor {
         compare("header.history_root", &header.history_root, &self.history.root())?;
         if header.time_ms < time_ms {
             return Err(wrong("header.time_ms", "is before the parent's"));
+        }
+        if usize::from(header.producer) >= self.voters {
+            return Err(wrong("header.producer", format!("is {}, no voter", header.producer)));
         }
         if header.transactions == 0 {
             return Err(wrong("header.transactions", "is zero; no such block is made"));

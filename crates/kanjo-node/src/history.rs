@@ -100,19 +100,31 @@ pub(crate) fn version_of(record: &Record) -> u64 {
     }
 }
 
-/// Versions of a row, newest first, from the one made at `at`: skips those at or above `before`, returns at
-/// most `limit`, and stops after the first version.
+/// Where a walk along a row's versions begins, and how far it may go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walking {
+    /// Where the first version to look at was made.
+    pub at: Location,
+    /// Versions at or above this one are passed over.
+    pub before: Option<u64>,
+    /// Most versions to return.
+    pub limit: usize,
+    /// Most blocks to read.
+    pub blocks_max: usize,
+}
+
+/// Versions of a row, newest first; and where the walk stopped, unless at the first version.
 pub(crate) fn versions(
     shared: &Shared,
     table: Table,
     key: RowKey,
-    mut at: Location,
-    before: Option<u64>,
-    limit: usize,
-) -> Result<Vec<RecordView>, HistoryError> {
+    walking: Walking,
+) -> Result<(Vec<RecordView>, Option<Location>), HistoryError> {
     let mut found = Vec::new();
     let mut expected: Option<Hash> = None;
     let mut walk = Walk::new(shared);
+    let mut at = walking.at;
+    let mut blocks = 1;
     loop {
         let (view, previous_at) = version_at(&mut walk, table, key, at)?;
         if expected.is_some_and(|expected| expected != view.hash) {
@@ -120,12 +132,16 @@ pub(crate) fn versions(
         }
         let version = version_of(&view.record);
         expected = Some(view.record.previous());
-        if before.is_none_or(|before| version < before) {
+        if walking.before.is_none_or(|before| version < before) {
             found.push(view);
         }
-        if version <= 1 || found.len() >= limit {
-            return Ok(found);
+        if version <= 1 {
+            return Ok((found, None));
         }
+        blocks += usize::from(previous_at.height != at.height);
         at = previous_at;
+        if found.len() >= walking.limit || blocks > walking.blocks_max {
+            return Ok((found, Some(at)));
+        }
     }
 }

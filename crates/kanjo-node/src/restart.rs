@@ -59,6 +59,20 @@ pub enum OpenLedgerError {
         /// Root in the header.
         expected: Hash,
     },
+    /// The log ends below what was final before.
+    #[error(
+        "the block log ends at height {log_end:?}, but {evidence} was written at height {height}, after that \
+         block was final: acknowledged blocks are missing from the end of the log. Restore the log from \
+         another copy. Only if the loss is to be accepted, remove 'checkpoints' and 'index' first"
+    )]
+    LostBlocks {
+        /// Newest height in the log; none when it is empty.
+        log_end: Option<u64>,
+        /// What tells.
+        evidence: &'static str,
+        /// The height it knows.
+        height: u64,
+    },
     /// More voters than this node alone can stand for.
     #[error(
         "the genesis names {0} voters; a single node certifies blocks alone only with one voter"
@@ -104,6 +118,9 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
             "a write that never finished was cut from the end of the log; nothing acknowledged was in it"
         );
     }
+    let checkpoints = CheckpointStore::open(disk, &data::checkpoints_path(dir), chain.0.0)?;
+    let index = open_index(&data::index_path(dir))?;
+    check_nothing_lost(log.next_height(), &checkpoints, index.indexed_height())?;
     if log.next_height() == 0 {
         let (mut block, _, _) = genesis_block(&genesis);
         let hash = block.header.hash();
@@ -111,7 +128,6 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
         let bytes = encode_block(&block);
         log.append(&[BlockRef { height: 0, header_hash: hash.0, bytes: &bytes }])?;
     }
-    let checkpoints = CheckpointStore::open(disk, &data::checkpoints_path(dir), chain.0.0)?;
     let reader = log.reader();
     let (ledger, trees, transactions, last) = match restore(&genesis, &reader, Some(&checkpoints)) {
         Err(OpenLedgerError::StateMismatch { .. }) => {
@@ -124,7 +140,6 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
     for hash in reader.header_hashes(0..reader.next_height())? {
         history.push(Hash(hash));
     }
-    let index = open_index(&data::index_path(dir), reader.next_height())?;
     let tip = Tip {
         height: last.header.height,
         header_hash: last.header.hash(),
@@ -134,19 +149,31 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
     Ok(Opened { genesis, voter, ledger, trees, history, log, index, checkpoints, tip, last })
 }
 
-fn open_index(path: &Path, next_height: u64) -> Result<Index, OpenLedgerError> {
+fn open_index(path: &Path) -> Result<Index, OpenLedgerError> {
     match Index::open(path) {
-        Ok(index) if index.next_height().unwrap_or(0) <= next_height => Ok(index),
-        Ok(index) => {
-            tracing::warn!("the index is ahead of the log; making it anew");
-            drop(index);
-            Ok(Index::rebuild(path)?)
-        }
+        Ok(index) => Ok(index),
         Err(error) => {
             tracing::warn!(%error, "the index is damaged; making it anew");
             Ok(Index::rebuild(path)?)
         }
     }
+}
+
+/// Checkpoints and index are written behind finality, so neither can know a block that the log does not hold,
+/// unless the log has lost its end.
+pub(crate) fn check_nothing_lost(
+    next_height: u64,
+    checkpoints: &CheckpointStore,
+    indexed: Option<u64>,
+) -> Result<(), OpenLedgerError> {
+    let checkpointed = checkpoints.list().into_iter().map(|(_, height)| height).max();
+    for (evidence, known) in [("a checkpoint", checkpointed), ("the index", indexed)] {
+        if let Some(height) = known.filter(|height| *height >= next_height) {
+            let log_end = next_height.checked_sub(1);
+            return Err(OpenLedgerError::LostBlocks { log_end, evidence, height });
+        }
+    }
+    Ok(())
 }
 
 type Restored = (Ledger, StateTree, u64, SignedHeader);

@@ -14,12 +14,11 @@ use std::path::PathBuf;
 #[command(
     name = "kanjo",
     version,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,
     after_help = "First steps:\n  \
-        kanjo demo                 100,000 payments and their proofs, in about a minute\n  \
+        kanjo demo                 100,000 payments and their proofs, in seconds\n  \
         kanjo dev                  a ledger of your own on this machine\n  \
         kanjo help pay             any command explained, with an example"
 )]

@@ -3,7 +3,7 @@
 
 use super::error::ApiError;
 use super::{Answer, Api};
-use crate::history;
+use crate::history::{self, HistoryError, Walking};
 use crate::shared::{Health, Shared};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -24,6 +24,10 @@ use std::time::Duration;
 
 /// Versions and blocks in a page when the request does not say.
 const PAGE_DEFAULT: usize = 50;
+/// Blocks read for one page of a history.
+const PAGE_BLOCKS_MAX: usize = 256;
+/// Blocks read to find one version.
+const VERSION_BLOCKS_MAX: usize = 2_048;
 /// How long a look-up by id waits for the index to catch up.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 
@@ -116,13 +120,16 @@ pub(super) async fn locate(api: &Api, id: TransactionId) -> Result<Location, Api
         if let Some((height, position)) = found.await? {
             return Ok(Location { height, position });
         }
-        if covered || tokio::time::Instant::now() >= give_up_at {
-            let sentence = if covered {
-                "No final block holds a transaction with this id."
-            } else {
-                "Not found; the index is behind the newest blocks, try again shortly."
-            };
+        if covered {
+            let sentence = "No final block holds a transaction with this id.";
             return Err(ApiError::not_found("unknown_transaction", sentence, "id"));
+        }
+        if tokio::time::Instant::now() >= give_up_at {
+            // Not a 404: it may well be there.
+            let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+            let sentence =
+                "Not known yet: the index is behind the newest blocks; try again shortly.";
+            return Err(ApiError::new(status, "index_behind", sentence).field("id"));
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -206,7 +213,21 @@ pub(super) async fn wallet(
 pub(super) struct HistoryQuery {
     token: Option<u32>,
     before: Option<u64>,
+    cursor: Option<String>,
     limit: Option<usize>,
+}
+
+/// Reads a cursor of the form `height.position`.
+fn parse_cursor(text: &str) -> Result<Location, ApiError> {
+    let parts = text.split_once('.');
+    let at = parts.and_then(|(height, position)| {
+        Some(Location { height: height.parse().ok()?, position: position.parse().ok()? })
+    });
+    at.ok_or_else(unknown_cursor)
+}
+
+fn unknown_cursor() -> ApiError {
+    ApiError::bad_request("A cursor is what an earlier page of the same wallet gave.", "cursor")
 }
 
 /// Newest place of a wallet's state, once it is final.
@@ -224,10 +245,11 @@ pub(super) async fn newest_state(
     Ok(at)
 }
 
-/// Versions of a wallet's state in one token (by default token 1), newest first.
+/// Versions of a wallet's state in one token (by default token 1), newest first. A page may be short, even empty,
+/// when many blocks lie between versions; go on with its `next_cursor`, which costs the same however deep.
 #[utoipa::path(get, path = "/v1/wallets/{id}/history", tag = "wallets",
     params(("id" = String, Path), ("token" = Option<u32>, Query), ("before" = Option<u64>, Query),
-        ("limit" = Option<usize>, Query)),
+        ("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query)),
     responses((status = 200, body = HistoryPage), (status = 404, body = ErrorBody)))]
 pub(super) async fn wallet_history(
     State(api): State<Arc<Api>>,
@@ -237,14 +259,24 @@ pub(super) async fn wallet_history(
     let id: WalletId = parse(&id, "wallet")?;
     let token = TokenId(query.token.unwrap_or(1));
     let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let at = newest_state(&api, id, token).await?;
+    let newest = newest_state(&api, id, token).await?;
+    let at = match &query.cursor {
+        Some(cursor) => parse_cursor(cursor)?,
+        None => newest,
+    };
+    if at > newest {
+        return Err(unknown_cursor());
+    }
+    let walking = Walking { at, before: query.before, limit, blocks_max: PAGE_BLOCKS_MAX };
     let key = RowKey::wallet_state(id, token);
     let page = blocking(move || {
-        let shared = &api.shared;
-        let versions =
-            history::versions(shared, Table::WalletStates, key, at, query.before, limit)?;
+        let (versions, next) = history::versions(&api.shared, Table::WalletStates, key, walking)?;
         let last = versions.last().map(|view| history::version_of(&view.record));
-        Ok(HistoryPage { versions, next_before: last.filter(|version| *version > 1) })
+        Ok(HistoryPage {
+            versions,
+            next_before: last.filter(|version| *version > 1),
+            next_cursor: next.map(|at| format!("{}.{}", at.height, at.position)),
+        })
     });
     Ok(Json(page.await?))
 }
@@ -280,13 +312,20 @@ pub(super) async fn find_version(
     let key = RowKey::wallet_state(wallet, token);
     blocking(move || {
         let before = version.map(|version| version.saturating_add(1));
-        let found = history::versions(&api.shared, Table::WalletStates, key, at, before, 1)?
-            .into_iter()
-            .next();
+        let walking = Walking { at, before, limit: 1, blocks_max: VERSION_BLOCKS_MAX };
+        let (found, next) = history::versions(&api.shared, Table::WalletStates, key, walking)?;
         let wanted = |view: &RecordView| {
             version.is_none_or(|version| history::version_of(&view.record) == version)
         };
-        found.filter(wanted).ok_or_else(unknown_state)
+        match found.into_iter().next() {
+            Some(view) if wanted(&view) => Ok(view),
+            None if next.is_some() => {
+                let sentence = "That version lies too many blocks back to be found from the newest one; \
+                                page through the wallet's history and ask for its transaction.";
+                Err(ApiError::bad_request(sentence, "version"))
+            }
+            _ => Err(unknown_state()),
+        }
     })
     .await
 }

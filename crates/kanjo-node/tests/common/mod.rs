@@ -18,6 +18,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 pub const VSM: TokenId = TokenId(1);
@@ -110,7 +111,7 @@ impl World {
         let mut config = Config::new(self.data());
         config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
         config.block_interval_ms = 1;
-        config.segment_bytes = 128 << 10;
+        config.segment_bytes = 48 << 10;
         config.checkpoint_interval_s = 1;
         config.verify_threads = 2;
         config
@@ -308,8 +309,28 @@ impl Model {
 
 /// Payments from a few threads until each has sent `count` or the node refuses; every third is a batch.
 pub fn load(world: &World, node: &RunningNode, threads: usize, count: usize) -> Model {
+    load_until(world, node, threads, count, &AtomicBool::new(false))
+}
+
+/// As [`load`], until `enough` is set.
+pub fn load_until(
+    world: &World,
+    node: &RunningNode,
+    threads: usize,
+    count: usize,
+    enough: &AtomicBool,
+) -> Model {
+    load_at(world, node.address(), threads, count, enough)
+}
+
+pub fn load_at(
+    world: &World,
+    address: SocketAddr,
+    threads: usize,
+    count: usize,
+    enough: &AtomicBool,
+) -> Model {
     let mut model = Model::default();
-    let address = node.address();
     std::thread::scope(|scope| {
         let work = |thread: usize| {
             let client = client_at(address);
@@ -323,7 +344,7 @@ pub fn load(world: &World, node: &RunningNode, threads: usize, count: usize) -> 
                 });
                 let payment = world.sign(payer, legs.collect());
                 refused += usize::from(model.submit(&client, payment).is_err());
-                if refused > 3 {
+                if refused > 3 || enough.load(Ordering::Relaxed) {
                     break;
                 }
             }
@@ -375,7 +396,9 @@ impl Answer {
     pub fn code(&self) -> String {
         let json = self.json();
         let message = json["message"].as_str().expect("a message");
-        assert!(message.len() > 10 && message.ends_with(['.', ')', ';', '"']) || message.len() > 20);
+        assert!(
+            message.len() > 10 && message.ends_with(['.', ')', ';', '"']) || message.len() > 20
+        );
         json["code"].as_str().expect("a code").to_owned()
     }
 

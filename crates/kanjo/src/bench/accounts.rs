@@ -20,6 +20,8 @@ const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 pub const VALID_FOR: Duration = Duration::from_secs(6 * 86_400);
 /// Time of the genesis: 2026-01-01.
 const GENESIS_MS: u64 = 1_767_225_600_000;
+// Whole accounts, of two or three operations, fill a transaction.
+const _: () = assert!(OPERATIONS_MAX.is_multiple_of(2) && OPERATIONS_MAX.is_multiple_of(3));
 /// Wallet numbers of the operator from here on are accounts (with `--batch`); below are receivers.
 const FIRST_ACCOUNT_NUMBER: u64 = 1_000_000;
 /// Domain of the seeds.
@@ -43,10 +45,14 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Accounts that are made, and whose payments are signed, together.
+    /// Accounts that are made, and whose payments are signed, together: what one transaction can make, or
+    /// with batches as many whole batches as fit the most operations of one.
     pub fn chunk(&self) -> u64 {
         let operations = OPERATIONS_MAX as u64;
-        if self.legs.is_some() { operations / 2 } else { operations / 3 }
+        match self.legs {
+            None => operations / 3,
+            Some(legs) => operations / legs.clamp(1, operations) * legs.clamp(1, operations),
+        }
     }
 
     /// How many chunks there are.
@@ -95,7 +101,7 @@ pub struct Bench {
 
 /// The transactions around one chunk of accounts.
 pub struct Chunk {
-    /// One frame: creates and funds the accounts.
+    /// Frames that create and fund the accounts.
     pub setup: Vec<u8>,
     /// Their payments, signed, in requests. Empty when they are not asked for.
     pub payments: Vec<Ready>,
@@ -119,14 +125,19 @@ impl Bench {
     /// One frame that opens all receiving wallets.
     pub fn receivers(&self) -> Vec<u8> {
         let open = |number| Operation::CreateWallet { owner: self.operator_id, number };
-        self.frame((0..self.shape.receivers).map(open).collect(), u64::MAX)
+        let operations: Vec<Operation> = (0..self.shape.receivers).map(open).collect();
+        self.setup(&operations, u64::MAX)
     }
 
-    fn frame(&self, operations: Vec<Operation>, salt: u64) -> Vec<u8> {
-        let draft = Draft::new(self.chain, self.operator_id).operations(operations);
-        let body = draft.valid_for(VALID_FOR).body_with_salt(salt);
+    /// Frames of as many transactions of the operator as the operations need. Whole accounts stay together:
+    /// two or three operations each divide the most operations of a transaction.
+    fn setup(&self, operations: &[Operation], salt: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        frames::append(&codec::to_bytes(&body.sign(&self.operator)), &mut out);
+        for part in operations.chunks(OPERATIONS_MAX) {
+            let draft = Draft::new(self.chain, self.operator_id).operations(part.iter().cloned());
+            let body = draft.valid_for(VALID_FOR).body_with_salt(salt);
+            frames::append(&codec::to_bytes(&body.sign(&self.operator)), &mut out);
+        }
         out
     }
 
@@ -162,7 +173,7 @@ impl Bench {
             let signed = body.body_with_salt(number).sign(&key);
             append(&mut payments, &codec::to_bytes(&signed), 1, each);
         }
-        let setup = self.frame(operations, position);
+        let setup = self.setup(&operations, position);
         Ok(Chunk { setup, payments, accounts })
     }
 
@@ -202,7 +213,7 @@ impl Bench {
                 append(&mut payments, &codec::to_bytes(&signed), count, self.shape.frame);
             }
         }
-        let setup = self.frame(operations, position);
+        let setup = self.setup(&operations, position);
         Chunk { setup, payments, accounts: last + 1 - first }
     }
 }

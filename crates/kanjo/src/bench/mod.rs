@@ -60,7 +60,7 @@ pub struct EmoneyArgs {
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=65_536))]
     frame: u64,
     /// Connections, each with one request in flight.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     connections: u16,
     /// Receiving wallets.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=8_000))]
@@ -115,16 +115,18 @@ fn measure(
     let setup = start.elapsed();
 
     let before = Measure::take(&client, &node)?;
+    let load_before = measure::own_cpu();
     let bar = self::bar(ctx, "Payments", shape.payments);
     let connections = usize::from(args.connections);
     let outcome = load::run(&client, &*requests, connections, &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;
+    let load_cpu = crate::figures::increase(load_before, measure::own_cpu());
     let after = Measure::take(&client, &node)?;
     let received = prepare::received(&bench, &client)?;
     let stop = Instant::now();
     node.stop()?;
-    Ok(Figures { setup, reused, outcome, before, after, received, stop: stop.elapsed() })
+    Ok(Figures { setup, reused, outcome, load_cpu, before, after, received, stop: stop.elapsed() })
 }
 
 fn bar(ctx: &Context, title: &'static str, length: u64) -> ProgressBar {

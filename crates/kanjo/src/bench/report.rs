@@ -20,6 +20,8 @@ pub struct Figures {
     pub reused: bool,
     /// The load.
     pub outcome: Outcome,
+    /// Seconds of processor time that this process, the load, used meanwhile.
+    pub load_cpu: f64,
     /// The node before it.
     pub before: Measure,
     /// The node after it.
@@ -100,8 +102,9 @@ impl Figures {
                 "p99": figures::ms_of_us(outcome.latency_at(0.99)),
             },
             "cpu_us_per_payment": cpu,
+            "load_process_cpu_us_per_payment": figures::us_each(self.load_cpu, outcome.payments),
             "bytes_per_payment": self.bytes_per_payment(),
-            "payments_per_block": figures::ratio(outcome.payments as f64, blocks as u64),
+            "blocks": blocks as u64,
             "rss_bytes": self.after.rss_bytes,
             "received": self.received.to_string(),
             "expected": shape.sum().to_string(),
@@ -142,6 +145,8 @@ impl Figures {
         let cpu: Vec<String> =
             self.cpu_us().iter().map(|(stage, us)| format!("{stage} {us}")).collect();
         fact("node CPU", &format!("µs a payment: {}", cpu.join(", ")));
+        let load_cpu = figures::us_each(self.load_cpu, outcome.payments);
+        fact("load CPU", &format!("{load_cpu} µs a payment, on the same cores"));
         fact("log", &format!("{} bytes a payment", grouped(self.bytes_per_payment())));
         fact("memory", &format!("{} resident", figures::bytes(self.after.rss_bytes)));
         let signing = if self.reused { "payments from the file" } else { "payments signed" };

@@ -25,7 +25,7 @@ pub enum ProofCommand {
     },
     /// A wallet's balance in one token, now or in an earlier version; or that it never held any.
     #[command(after_help = "Example:\n  kanjo proof state alice JPY --out alice-jpy.proof\n  \
-        kanjo proof state alice JPY --version-number 3 --out then.proof")]
+        kanjo proof state alice JPY --version 3 --out then.proof")]
     State {
         /// Wallet id or local name.
         wallet: String,
@@ -33,7 +33,7 @@ pub enum ProofCommand {
         token: String,
         /// An earlier version of the balance.
         #[arg(long, value_name = "N")]
-        version_number: Option<u64>,
+        version: Option<u64>,
         #[command(flatten)]
         out: Out,
     },
@@ -123,10 +123,10 @@ fn fetch<'a>(session: &Session, command: &'a ProofCommand) -> Done<(String, Opti
         ProofCommand::Wallet { wallet, out } => {
             (client.proof_of_wallet(session.book.wallet(wallet)?), out)
         }
-        ProofCommand::State { wallet, token, version_number, out } => {
+        ProofCommand::State { wallet, token, version, out } => {
             let wallet = session.book.wallet(wallet)?;
             let token = session.token(token)?.id;
-            (client.proof_of_state(wallet, token, *version_number), out)
+            (client.proof_of_state(wallet, token, *version), out)
         }
         ProofCommand::User { user, out } => (client.proof_of_user(session.book.user(user)?), out),
         ProofCommand::Token { token, out } => {
