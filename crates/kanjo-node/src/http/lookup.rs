@@ -270,7 +270,13 @@ pub(super) async fn wallet_history(
     let walking = Walking { at, before: query.before, limit, blocks_max: PAGE_BLOCKS_MAX };
     let key = RowKey::wallet_state(id, token);
     let page = blocking(move || {
-        let (versions, next) = history::versions(&api.shared, Table::WalletStates, key, walking)?;
+        let found = history::versions(&api.shared, Table::WalletStates, key, walking);
+        let (versions, next) = match found {
+            Err(HistoryError::NoSuchVersion { .. }) if query.cursor.is_some() => {
+                return Err(unknown_cursor());
+            }
+            found => found?,
+        };
         let last = versions.last().map(|view| history::version_of(&view.record));
         Ok(HistoryPage {
             versions,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// Threads that serve HTTP.
 const HTTP_THREADS: usize = 2;
@@ -35,6 +35,8 @@ pub(crate) struct Api {
     pub shared: Arc<Shared>,
     pub intake: Arc<Intake>,
     pub sequencer: Sender<ToSequencer>,
+    /// Room for bodies of submit requests, in KiB.
+    pub body_room: Arc<Semaphore>,
 }
 
 /// The running server.
@@ -67,7 +69,12 @@ pub(crate) fn serve(
         .thread_name("kanjo-http")
         .enable_all()
         .build()?;
-    let router = router(Arc::new(Api { shared, intake, sequencer }));
+    let router = router(Arc::new(Api {
+        shared,
+        intake,
+        sequencer,
+        body_room: Arc::new(Semaphore::new(submit::BODY_ROOM_KILOBYTES)),
+    }));
     let work = move || {
         runtime.block_on(async move {
             let listener = match tokio::net::TcpListener::from_std(listener) {

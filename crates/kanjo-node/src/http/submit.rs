@@ -4,17 +4,24 @@ use super::Api;
 use super::error::ApiError;
 use crate::shared::{Health, Submission};
 use axum::Json;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use kanjo_api::frames::{self, FrameError};
-use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody, SubmitAnswer, SubmitOutcome};
+use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody, SUBMIT_BYTES_MAX, SubmitAnswer, SubmitOutcome};
 use kanjo_types::codec;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::transaction::{Refused, SignedTransaction};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// Memory for the bodies of submit requests under way, all together, in KiB. More are refused as `overloaded`.
+pub(super) const BODY_ROOM_KILOBYTES: usize = 512 << 10;
+/// Longest time for a body to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Submits one transaction as JSON, or up to 65,536 as binary frames; answers when they are final.
 ///
@@ -32,14 +39,12 @@ use std::sync::Arc;
         (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub(super) async fn submit(
     State(api): State<Arc<Api>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, ApiError> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::from(Refused::new(Refusal::TooLarge, "request")),
-        _ => ApiError::bad_request(rejection.body_text(), "request"),
-    })?;
     check_health(&api)?;
+    let (parts, body) = request.into_parts();
+    let headers = parts.headers;
+    let (body, _room) = read_body(&api, &headers, body).await?;
     let media_type = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let sent = media_type(header::CONTENT_TYPE);
     if sent.starts_with(BINARY_MEDIA_TYPE) {
@@ -64,6 +69,34 @@ pub(super) async fn submit(
         Some(SubmitOutcome::Refused { refusal, field }) => Err(Refused::new(refusal, field).into()),
         Some(outcome) => Ok(Json(outcome).into_response()),
         None => Err(ApiError::stopped()),
+    }
+}
+
+/// Reads the body of a request within the node's room for such bodies, and within a time.
+async fn read_body(
+    api: &Api,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
+    let too_large = || ApiError::from(Refused::new(Refusal::TooLarge, "request"));
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    // A body of unknown length is taken for the largest.
+    let claimed = length.and_then(|length| length.parse().ok()).unwrap_or(SUBMIT_BYTES_MAX);
+    if claimed > SUBMIT_BYTES_MAX {
+        return Err(too_large());
+    }
+    let kilobytes = u32::try_from(claimed / 1_024 + 1).unwrap_or(u32::MAX);
+    let room = api.body_room.clone().try_acquire_many_owned(kilobytes);
+    let room = room.map_err(|_| ApiError::from(Refused::new(Refusal::Overloaded, "node")))?;
+    let read = axum::body::to_bytes(body, SUBMIT_BYTES_MAX);
+    match tokio::time::timeout(BODY_TIME_MAX, read).await {
+        Ok(Ok(bytes)) => Ok((bytes, room)),
+        Ok(Err(error)) if error.to_string().contains("length limit") => Err(too_large()),
+        Ok(Err(error)) => Err(ApiError::bad_request(error.to_string(), "request")),
+        Err(_) => {
+            let sentence = "The request took more than 30 seconds to arrive; nothing was taken.";
+            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", sentence).field("request"))
+        }
     }
 }
 
