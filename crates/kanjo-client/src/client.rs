@@ -17,7 +17,8 @@ pub struct Page {
     pub limit: Option<usize>,
 }
 
-/// A node, spoken to over HTTP. Cheap to clone; clones share connections. Safe to use from many threads.
+/// A node, spoken to over HTTP. Cheap to clone; clones share connections. Safe to use from many
+/// threads.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) transport: Transport,
@@ -156,7 +157,8 @@ impl Client {
     }
 }
 
-/// Proof files, as the JSON text the node gives. Check them with `kanjo-proof` against a genesis you trust.
+/// Proof files, as the JSON text the node gives. Check them with `kanjo-proof` against a genesis
+/// you trust.
 impl Client {
     /// That a wallet exists, or does not.
     ///
@@ -166,7 +168,8 @@ impl Client {
         self.proof(&format!("wallets/{id}"))
     }
 
-    /// A wallet's balance in one token (the newest version when `version` is `None`), or that there is none.
+    /// A wallet's balance in one token (the newest version when `version` is `None`), or that there
+    /// is none.
     ///
     /// # Errors
     /// Any [`ClientError`].

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 /// The only version of the collected form.
 const VERSION: u8 = 1;
 
-/// A transaction whose signatures are being collected. Its JSON is the file that is passed around; it holds
-/// no secret.
+/// A transaction whose signatures are being collected. Its JSON is the file that is passed around;
+/// it holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cosigning {
@@ -121,7 +121,8 @@ impl Cosigning {
     /// Adds the signature of one of the author's keys.
     ///
     /// # Errors
-    /// [`CosignError`] when the key is not the author's, has signed, or enough signatures are there.
+    /// [`CosignError`] when the key is not the author's, has signed, or enough signatures are
+    /// there.
     pub fn sign(&mut self, key: &SecretKey) -> Result<(), CosignError> {
         let public = key.public();
         let (found, needed) = self.progress();

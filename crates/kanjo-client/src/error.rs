@@ -21,7 +21,8 @@ pub enum ClientError {
         /// What the system said.
         reason: String,
     },
-    /// The node took longer than allowed. A submitted transaction may still become final: ask for it by its id.
+    /// The node took longer than allowed. A submitted transaction may still become final: ask for
+    /// it by its id.
     #[error("no answer from {url} within {after_ms} ms")]
     Timeout {
         /// Which node.

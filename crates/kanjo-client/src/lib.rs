@@ -25,10 +25,12 @@
 //! ```
 //!
 //! # Invariants
-//! - Private keys never leave the process: requests carry signatures only, and secrets are wiped when dropped.
+//! - Private keys never leave the process: requests carry signatures only, and secrets are wiped
+//!   when dropped.
 //! - The library never ends or aborts its host process; every failure is a [`ClientError`].
-//! - A transaction's id makes sending it twice safe. When a connection is lost the same bytes are sent again,
-//!   a bounded number of times; if the ledger then says "already used", the recorded outcome is fetched.
+//! - A transaction's id makes sending it twice safe. When a connection is lost the same bytes are
+//!   sent again, a bounded number of times; if the ledger then says "already used", the recorded
+//!   outcome is fetched.
 //! - Every wait, retry and answer has a bound ([`Limits`]).
 #![forbid(unsafe_code)]
 

@@ -11,8 +11,8 @@ use std::io::{BufRead, BufReader, Read};
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
 impl Client {
-    /// Final blocks from height `from` on (from now on when `None`), as they come. A lost connection is opened
-    /// again at the next height, a bounded number of times in a row.
+    /// Final blocks from height `from` on (from now on when `None`), as they come. A lost
+    /// connection is opened again at the next height, a bounded number of times in a row.
     ///
     /// # Errors
     /// Any [`ClientError`] of opening the stream.
@@ -21,7 +21,8 @@ impl Client {
         Ok(BlockStream { client: self.clone(), events, next: from, ended: false })
     }
 
-    /// New versions of one wallet's states from now on. Ends with an error when the connection is lost.
+    /// New versions of one wallet's states from now on. Ends with an error when the connection is
+    /// lost.
     ///
     /// # Errors
     /// Any [`ClientError`] of opening the stream.

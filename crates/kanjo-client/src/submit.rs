@@ -3,10 +3,11 @@
 //! ```text
 //! send ─▶ answer                                    done
 //!      ─▶ connection lost ─▶ wait ─▶ send the same bytes again (bounded)
-//!                                     ─▶ already_used ─▶ it was taken the first time: fetch what came of it
+//!                                     ─▶ already_used ─▶ taken the first time: fetch the outcome
 //!                                     ─▶ anything else                done
 //! ```
-//! A refusal `already_used` on the *first* attempt is the caller's own repetition and is given as it is.
+//! A refusal `already_used` on the *first* attempt is the caller's own repetition and is given as
+//! it is.
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -22,12 +23,13 @@ const PATH: &str = "/v1/transactions";
 impl Client {
     /// Submits one transaction and returns when it is final or refused.
     ///
-    /// A refusal by the node is [`SubmitOutcome::Refused`] or [`ClientError::Refused`]; nothing was recorded.
-    /// A recorded transaction may have failed: look at its `result`.
+    /// A refusal by the node is [`SubmitOutcome::Refused`] or [`ClientError::Refused`]; nothing was
+    /// recorded. A recorded transaction may have failed: look at its `result`.
     ///
     /// # Errors
-    /// Any [`ClientError`]. After [`ClientError::Timeout`] or [`ClientError::Unreachable`] the transaction may
-    /// still become final until its `valid_until_ms`; submitting the same bytes again is safe.
+    /// Any [`ClientError`]. After [`ClientError::Timeout`] or [`ClientError::Unreachable`] the
+    /// transaction may still become final until its `valid_until_ms`; submitting the same bytes
+    /// again is safe.
     pub fn submit(&self, transaction: &SignedTransaction) -> Result<SubmitOutcome, ClientError> {
         let id = transaction.body.id();
         let bytes = serde_json::to_vec(transaction)
@@ -45,8 +47,8 @@ impl Client {
         }
     }
 
-    /// Submits many transactions in one request: `frames` as `kanjo_api::frames` defines them. Returns when all
-    /// are final or refused; outcomes are in the order of the frames.
+    /// Submits many transactions in one request: `frames` as `kanjo_api::frames` defines them.
+    /// Returns when all are final or refused; outcomes are in the order of the frames.
     ///
     /// # Errors
     /// Any [`ClientError`]; see [`Client::submit`].
@@ -99,8 +101,8 @@ impl Client {
         Ok(answer)
     }
 
-    /// What came of a transaction that the ledger has taken. It may be in flight still, so this asks again a
-    /// bounded number of times.
+    /// What came of a transaction that the ledger has taken. It may be in flight still, so this
+    /// asks again a bounded number of times.
     fn recorded(&self, id: TransactionId) -> Result<SubmitOutcome, ClientError> {
         let limits = &self.transport.limits;
         let mut attempt = 0;

@@ -12,7 +12,7 @@ use kanjo_types::{
 pub const CHAIN: ChainId = ChainId(Hash([0xcc; 32]));
 
 /// Decodes one value and asserts that it encodes to the same bytes.
-fn decode<T>(data: &[u8]) -> Option<T>
+pub(crate) fn decode<T>(data: &[u8]) -> Option<T>
 where
     T: borsh::BorshDeserialize + borsh::BorshSerialize,
 {

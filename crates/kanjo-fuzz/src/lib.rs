@@ -9,18 +9,27 @@
 //! 2. Add `("name", name)` to [`TARGETS`], in alphabetical order.
 //! 3. Copy a file in `fuzz/fuzz_targets/` under the new name, and add its `[[bin]]` to `fuzz/Cargo.toml`.
 //!
-//! A test fails when the three disagree.
+//! 4. Put valid inputs for it into `tests/corpus/mod.rs`.
+//!
+//! A test fails when these disagree.
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod binary;
+pub mod proofs;
+pub mod sample;
 pub mod signatures;
+pub mod storage;
 pub mod text;
 
+pub use api::{http_frames, submit_answer};
 pub use binary::{
     decode_access, decode_block, decode_block_head, decode_certificate, decode_compact,
     decode_genesis, decode_header, decode_receipt, decode_record, decode_signed_transaction,
 };
+pub use proofs::{proof_bytes, proof_json};
 pub use signatures::verify_signatures;
+pub use storage::{checkpoint, log_frame, partition_snapshot};
 pub use text::{
     amount_text, genesis_json, header_json, ids_text, keys_text, record_json, transaction_json,
 };
@@ -31,6 +40,7 @@ pub type Target = fn(&[u8]);
 /// Every entry point by name. Names are the file names in `fuzz/fuzz_targets/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("amount_text", amount_text),
+    ("checkpoint", checkpoint),
     ("decode_access", decode_access),
     ("decode_block", decode_block),
     ("decode_block_head", decode_block_head),
@@ -43,9 +53,15 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode_signed_transaction", decode_signed_transaction),
     ("genesis_json", genesis_json),
     ("header_json", header_json),
+    ("http_frames", http_frames),
     ("ids_text", ids_text),
     ("keys_text", keys_text),
+    ("log_frame", log_frame),
+    ("partition_snapshot", partition_snapshot),
+    ("proof_bytes", proof_bytes),
+    ("proof_json", proof_json),
     ("record_json", record_json),
+    ("submit_answer", submit_answer),
     ("transaction_json", transaction_json),
     ("verify_signatures", verify_signatures),
 ];

@@ -1,7 +1,9 @@
 //! A bounded, deterministic run of every fuzz target: no fuzzer, the same inputs every time.
 //!
-//! The corpus is the valid encodings in `vectors/`. A failure prints the target and the input; put the input
-//! into `regressions` below when it is mended.
+//! `KANJO_FUZZ_SECONDS=60` goes on for that long, with the inputs that come after the fixed ones.
+//!
+//! The corpus is the valid encodings in `vectors/` and what a small real ledger gives (`corpus`). A failure
+//! prints the target and the input; put the input into `regressions` below when it is mended.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -10,106 +12,21 @@
     reason = "tests"
 )]
 
+mod corpus;
+
+use corpus::{Corpus, corpus, repair};
 use kanjo_fuzz::{TARGETS, Target};
-use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::{Amount, Hash, PublicKey};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-/// Mutated inputs over all targets.
-const INPUTS: usize = 200_000;
+/// Rounds of the fixed run; each has its own seed. A run for some seconds takes as many as fit.
+const ROUNDS: u64 = 60;
+/// Mutated inputs over all targets in one round.
+const ROUND_INPUTS: usize = 30_000;
 /// Longest input; mutations that copy stop here.
 const BYTES_MAX: usize = 16 * 1_024;
-
-const ENCODINGS: &str = include_str!("../../../vectors/encoding.json");
-const BLOCKS: &str = include_str!("../../../vectors/blocks.json");
-const ZIP215: &str = include_str!("../../../vectors/zip215.json");
-
-fn parse(text: &str) -> Vec<Value> {
-    serde_json::from_str(text).expect("vectors are JSON")
-}
-
-fn unhex(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().expect("text")).expect("hex")
-}
-
-/// Valid inputs, each with the target it is meant for.
-fn corpus() -> Vec<(&'static str, Vec<u8>)> {
-    let mut corpus = Vec::new();
-    for vector in parse(ENCODINGS) {
-        let json = vector["json"].to_string().into_bytes();
-        let (binary, text) = match vector["type"].as_str().expect("type") {
-            "SignedTransaction" => ("decode_signed_transaction", "transaction_json"),
-            "Record" => ("decode_record", "record_json"),
-            "Header" => ("decode_header", "header_json"),
-            "Genesis" => ("decode_genesis", "genesis_json"),
-            "Receipt" => ("decode_receipt", ""),
-            "Certificate" => ("decode_certificate", ""),
-            "Access" => ("decode_access", ""),
-            _ => continue,
-        };
-        corpus.push((binary, unhex(&vector["bytes"])));
-        if !text.is_empty() {
-            corpus.push((text, json));
-        }
-        for derived in vector["derived"].as_object().into_iter().flat_map(|map| map.values()) {
-            corpus.push(("ids_text", derived.as_str().expect("text").as_bytes().to_vec()));
-        }
-    }
-    for block in parse(BLOCKS) {
-        corpus.push(("decode_block", unhex(&block["bytes"])));
-        corpus.push(("decode_block_head", unhex(&block["bytes"])));
-    }
-    typed_texts(&mut corpus);
-    signatures(&mut corpus);
-    corpus
-}
-
-fn typed_texts(corpus: &mut Vec<(&'static str, Vec<u8>)>) {
-    for (decimals, text) in [(2u8, "12.50"), (0, "1250"), (30, "0.000000000000000000000000000001")]
-    {
-        corpus.push(("amount_text", [&[decimals], text.as_bytes()].concat()));
-    }
-    corpus.push(("amount_text", [&[0], Amount(u128::MAX).to_string().as_bytes()].concat()));
-    for kind in [KeyKind::Ed25519, KeyKind::P256, KeyKind::Secp256k1] {
-        let key = SecretKey::from_seed(kind, [1; 32]).expect("valid seed").public();
-        corpus.push(("keys_text", key.to_string().into_bytes()));
-    }
-    for value in [0u128, 127, 128, 1 << 32, u128::MAX] {
-        let bytes = kanjo_types::codec::to_bytes(&kanjo_types::codec::Compact(value));
-        corpus.push(("decode_compact", bytes));
-    }
-}
-
-fn signatures(corpus: &mut Vec<(&'static str, Vec<u8>)>) {
-    let item = |kind: u8, key: &[u8], digest: &[u8], signature: &[u8]| {
-        let mut key = key.to_vec();
-        key.resize(33, 0);
-        [&[kind], key.as_slice(), digest, signature].concat()
-    };
-    let vectors = parse(ZIP215);
-    for group in vectors.chunks(60) {
-        let items = group.iter().step_by(5).map(|vector| {
-            let (key, digest) = (unhex(&vector["key"]), unhex(&vector["digest"]));
-            item(0, &key, &digest, &unhex(&vector["signature"]))
-        });
-        corpus.push(("verify_signatures", items.collect::<Vec<_>>().concat()));
-    }
-    let digest = Hash([7; 32]);
-    let mixed = [KeyKind::Ed25519, KeyKind::P256, KeyKind::Secp256k1].map(|kind| {
-        let secret = SecretKey::from_seed(kind, [2; 32]).expect("valid seed");
-        let signature = secret.sign(&digest);
-        match secret.public() {
-            PublicKey::Ed25519(key) => item(0, &key, &digest.0, &signature),
-            PublicKey::P256(key) => item(1, &key, &digest.0, &signature),
-            PublicKey::Secp256k1(key) => item(2, &key, &digest.0, &signature),
-        }
-    });
-    corpus.push(("verify_signatures", mixed.concat()));
-}
 
 // ---- The mutator ----
 
@@ -130,7 +47,7 @@ impl Mutator {
 
     /// One change of one kind.
     fn change(&mut self, bytes: &mut Vec<u8>, other: &[u8]) {
-        let (length, kind) = (bytes.len(), self.below(10));
+        let (length, kind) = (bytes.len(), self.below(12));
         if length == 0 {
             bytes.extend_from_slice(&other[..other.len().min(64)]);
             return;
@@ -156,12 +73,38 @@ impl Mutator {
                 let piece = self.range(other.len());
                 bytes.splice(at..at, other[piece].iter().copied());
             }
+            9 => {
+                // A field of another valid input in the same place.
+                let range = self.range(length.min(other.len()));
+                bytes[range.clone()].copy_from_slice(&other[range]);
+            }
+            10 => {
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[at.min(other.len())..]);
+            }
             _ => {
                 let piece = bytes[self.range(length)].to_vec();
                 bytes.splice(at..at, piece);
             }
         }
         bytes.truncate(BYTES_MAX);
+    }
+
+    /// A mutated input for the target `name`, whose valid ones are `own`.
+    fn input(&mut self, name: &str, own: &[&Vec<u8>], corpus: &Corpus) -> Vec<u8> {
+        let mut input = own[self.below(own.len())].clone();
+        // One in sixteen starts from another target's input.
+        if self.below(16) == 0 {
+            input.clone_from(&corpus[self.below(corpus.len())].1);
+        }
+        let other = own[self.below(own.len())];
+        for _ in 0..=self.below(4) {
+            self.change(&mut input, other);
+        }
+        if self.below(4) > 0 {
+            repair(name, &mut input);
+        }
+        input
     }
 }
 
@@ -175,36 +118,71 @@ fn run(name: &str, target: Target, input: &[u8]) {
     }
 }
 
+/// How often a target gets an input, against the others: what is slow gets fewer.
+fn share(name: &str) -> usize {
+    match name {
+        "verify_signatures" => 1,
+        "proof_bytes" | "proof_json" => 20,
+        _ => 40,
+    }
+}
+
+fn wanted_seconds() -> Option<u64> {
+    let text = std::env::var("KANJO_FUZZ_SECONDS").ok()?;
+    Some(text.parse().expect("KANJO_FUZZ_SECONDS is a whole number of seconds"))
+}
+
+/// What a target has had.
+#[derive(Default)]
+struct Had {
+    inputs: usize,
+    time: Duration,
+}
+
 #[test]
 fn mutated_inputs_never_break_a_target() {
-    let corpus = corpus();
-    let mut mutator = Mutator { random: ChaCha8Rng::seed_from_u64(1) };
-    let mut times: Vec<Duration> = vec![Duration::ZERO; TARGETS.len()];
-    // Signatures cost a hundred times as much as anything else.
-    let share = |name: &str| if name == "verify_signatures" { 1 } else { 40 };
+    let (corpus, seconds) = (corpus(), wanted_seconds().map(Duration::from_secs));
     let shares: usize = TARGETS.iter().map(|(name, _)| share(name)).sum();
-    for (at, (name, target)) in TARGETS.iter().enumerate() {
-        let own: Vec<&Vec<u8>> =
-            corpus.iter().filter(|(of, _)| of == name).map(|(_, bytes)| bytes).collect();
-        assert!(!own.is_empty(), "no corpus for {name}");
-        let started = Instant::now();
-        for _ in 0..INPUTS * share(name) / shares {
-            let mut input = own[mutator.below(own.len())].clone();
-            // One in sixteen starts from another target's input.
-            if mutator.below(16) == 0 {
-                input.clone_from(&corpus[mutator.below(corpus.len())].1);
-            }
-            let other = own[mutator.below(own.len())];
-            for _ in 0..=mutator.below(4) {
-                mutator.change(&mut input, other);
-            }
-            run(name, *target, &input);
+    let mut had: Vec<Had> = TARGETS.iter().map(|_| Had::default()).collect();
+    let started = Instant::now();
+    for seed in 1.. {
+        let over = seconds.map_or(seed > ROUNDS, |seconds| started.elapsed() >= seconds);
+        if over {
+            break;
         }
-        times[at] = started.elapsed();
+        let mut mutator = Mutator { random: ChaCha8Rng::seed_from_u64(seed) };
+        for ((name, target), had) in TARGETS.iter().zip(&mut had) {
+            let own: Vec<&Vec<u8>> =
+                corpus.iter().filter(|(of, _)| of == name).map(|(_, bytes)| bytes).collect();
+            assert!(!own.is_empty(), "no corpus for {name}");
+            let (inputs, started) = (ROUND_INPUTS * share(name) / shares, Instant::now());
+            for _ in 0..inputs {
+                run(name, *target, &mutator.input(name, &own, &corpus));
+            }
+            had.inputs += inputs;
+            had.time += started.elapsed();
+        }
     }
-    for ((name, _), time) in TARGETS.iter().zip(times) {
-        println!("{name}: {} ms", time.as_millis());
+    for ((name, _), had) in TARGETS.iter().zip(&had) {
+        println!("{name:26} {:>10} inputs {:>7} ms", had.inputs, had.time.as_millis());
     }
+    let inputs: usize = had.iter().map(|had| had.inputs).sum();
+    println!("{:26} {inputs:>10} inputs {:>7} ms", "all", started.elapsed().as_millis());
+}
+
+/// Otherwise the comparison of what checks with what is true would compare nothing.
+#[test]
+fn some_changed_proofs_still_check() {
+    let corpus = corpus();
+    let of_target = corpus.iter().filter(|(of, _)| *of == "proof_bytes");
+    let own: Vec<&Vec<u8>> = of_target.map(|(_, bytes)| bytes).collect();
+    let mut mutator = Mutator { random: ChaCha8Rng::seed_from_u64(0) };
+    let genesis = &kanjo_fuzz::sample::sample().genesis;
+    let inputs = (0..10_000).map(|_| mutator.input("proof_bytes", &own, &corpus));
+    let changed = inputs.filter(|input| !own.contains(&input));
+    let checked = changed.filter(|input| kanjo_proof::check_bytes(input, genesis).is_ok()).count();
+    println!("{checked} of 10,000 changed proofs check");
+    assert!(checked > 20, "{checked}");
 }
 
 #[test]

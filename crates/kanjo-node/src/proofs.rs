@@ -25,6 +25,18 @@ pub(crate) enum Wanted {
     Wallet(WalletId),
 }
 
+impl Wanted {
+    /// Key of the row asked for.
+    pub(crate) fn key(&self) -> RowKey {
+        match *self {
+            Self::User(id) => RowKey::user(id),
+            Self::Token(id) => RowKey::token(id),
+            Self::State(wallet, token) => RowKey::wallet_state(wallet, token),
+            Self::Wallet(id) => RowKey::wallet(id),
+        }
+    }
+}
+
 /// A leaf on the way to a proof.
 #[derive(Debug, Clone)]
 pub(crate) struct ProvenAt {

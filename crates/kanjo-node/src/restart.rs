@@ -49,7 +49,7 @@ pub enum OpenLedgerError {
     /// The state made from the log is not the one the last header commits to.
     #[error(
         "after block {height} the state root is {found}, the block says {expected}; the data is damaged: \
-         run 'kanjo verify', then restore this directory from another node or a backup"
+         run 'kanjo verify', then restore this directory from a backup"
     )]
     StateMismatch {
         /// Height of the last block.

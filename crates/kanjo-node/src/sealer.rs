@@ -10,9 +10,9 @@ use crossbeam_channel::{Receiver, Sender};
 use kanjo_ledger::block::roots;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
+use kanjo_types::Hash;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, Vote, vote_digest};
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
-use kanjo_types::{Hash, Receipt};
 use std::sync::Arc;
 
 /// A block ready to be written, with everything that waits for it.
@@ -29,9 +29,6 @@ pub(crate) struct SealedBlock {
     pub bytes: Vec<u8>,
     pub entries: Arc<Vec<Entry>>,
 }
-
-/// A receipt is committed by hash only.
-const _: fn(&Receipt) -> Hash = Receipt::hash;
 
 pub(crate) struct Sealer {
     pub shared: Arc<Shared>,

@@ -156,7 +156,6 @@ impl Sequencer {
         }
         let time_ms = self.shared.clock.now_ms().max(self.last_time_ms);
         let context = BlockContext { height: self.next_height, time_ms };
-        self.shared.ledger.write().begin_block(context);
         self.open.context = Some(context);
         context
     }
@@ -195,7 +194,12 @@ impl Sequencer {
         let open = std::mem::take(&mut self.open);
         let block = match open.context {
             Some(context) if !open.entries.is_empty() => {
-                let effects = self.shared.ledger.write().end_block();
+                let mut ledger = self.shared.ledger.write();
+                // Only for a block that is made: ids forgotten at a time that no block has could be taken
+                // twice when the clock is set back.
+                ledger.begin_block(context);
+                let effects = ledger.end_block();
+                drop(ledger);
                 self.next_height += 1;
                 self.transactions += open.entries.len() as u64;
                 self.last_time_ms = context.time_ms;

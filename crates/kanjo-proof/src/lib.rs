@@ -8,7 +8,15 @@
 //!   proven, [`file`](mod@file) is the JSON form, [`error`] the reasons to refuse.
 //!
 //! # Place in the flow
-//! `kanjo-types` ← `kanjo-proof` ← `kanjo-ledger` ← {`kanjo-store`, `kanjo-node`} ← `kanjo`.
+//! ```text
+//! kanjo-types ◄── kanjo-proof ◄── kanjo-ledger ◄── kanjo-node ──► kanjo-store
+//!      ▲                                               │  ▲
+//!      └──────────── kanjo-api ◄───────────────────────┘  │
+//!                        ▲                                │
+//!                   kanjo-client ◄──────── kanjo ─────────┘
+//! ```
+//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node joins it with the
+//! ledger.
 //! The ledger keeps a [`StateTree`] up to date and puts its root into headers; the node fills
 //! [`Proof`]s; clients and auditors, in a browser too, check them.
 //!

@@ -4,10 +4,11 @@
 //!            blocks, in groups                       behind the log, any time later
 //! commit ──▶ log::BlockLog ── one write, one sync ──▶ checkpoint::CheckpointStore (state)
 //!                 │                                └▶ index::Index (lookups)
-//!                 └─▶ log::LogReader (replicas, auditors, replay)
+//!                 └─▶ log::LogReader (restart, look-ups, audit)
 //! ```
 //!
-//! The crate knows nothing of payments: a block is a height, a header hash and bytes.
+//! The crate knows nothing of payments: a block is a height, a header hash and bytes. It depends on no other Kanjo
+//! crate; `kanjo-node` joins it with the ledger. Copies on other machines are not built yet.
 //!
 //! Invariants:
 //! - The block log is the only truth and the only synchronous write. Checkpoints and indexes

@@ -168,6 +168,7 @@ impl Access {
 
 /// One signature over a transaction id, by the key at position `key` of the author's [`Access`].
 #[derive(Clone, Copy, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct KeySignature {
     /// Position of the key, counted from 0.
     pub key: u8,

@@ -2,7 +2,7 @@
 //!
 //! Its digest is the chain id. The digest covers the content, not the spacing of the file.
 
-use crate::access::{Access, AccessError};
+use crate::access::{Access, AccessError, PublicKey};
 use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
@@ -127,6 +127,9 @@ pub enum GenesisError {
     /// A name or key used twice, or a name that is empty or too long.
     #[error("{0} '{1}' is used twice, empty, or longer than 64 bytes")]
     Name(&'static str, String),
+    /// A vote key that is no key, or one that anyone can sign for.
+    #[error("the key of voter '{0}' is not an Ed25519 key that can be held by one party")]
+    VoterKey(String),
     /// Refers to a user or token that the file does not have.
     #[error("{0} refers to '{1}', which this genesis does not define")]
     Unknown(&'static str, String),
@@ -201,6 +204,9 @@ impl Genesis {
         let mut voter_keys = BTreeSet::new();
         for voter in &self.voters {
             claim(&mut voters, "voter", &voter.name)?;
+            if !crate::signature::is_key(&PublicKey::Ed25519(voter.key)) {
+                return Err(GenesisError::VoterKey(voter.name.clone()));
+            }
             if !voter_keys.insert(voter.key) {
                 return Err(GenesisError::Name("voter key", hex::encode(voter.key)));
             }

@@ -5,7 +5,15 @@
 //! form (JSON through serde). Nothing here does I/O, reads a clock or draws randomness.
 //!
 //! # Place in the flow
-//! `kanjo-types` ← `kanjo-proof` ← `kanjo-ledger` ← {`kanjo-store`, `kanjo-node`} ← `kanjo`.
+//! ```text
+//! kanjo-types ◄── kanjo-proof ◄── kanjo-ledger ◄── kanjo-node ──► kanjo-store
+//!      ▲                                               │  ▲
+//!      └──────────── kanjo-api ◄───────────────────────┘  │
+//!                        ▲                                │
+//!                   kanjo-client ◄──────── kanjo ─────────┘
+//! ```
+//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node joins it with the
+//! ledger.
 //!
 //! # Invariants
 //! - Equal values have equal bytes and equal bytes have equal values: [`codec::from_bytes`] refuses

@@ -114,8 +114,10 @@ pub fn next_after(code: &str) -> Option<&'static str> {
             "register first: kanjo user create NAME --key KEY (or ask an operator to sponsor you)"
         }
         "not_permitted" => {
-            "this ledger reserves that for its operators: let one sign it (--as OPERATOR, --sponsor \
-             OPERATOR)"
+            "this ledger leaves that to its operators: let one sign it (--as or --sponsor OPERATOR)"
+        }
+        "not_wallet_owner" => {
+            "only its owner takes money from a wallet; see whose it is: kanjo wallet show WALLET"
         }
         "not_issuer" => "see who issues the token: kanjo token show SYMBOL",
         "expired" | "valid_too_long" => {

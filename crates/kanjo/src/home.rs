@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ~/.kanjo/keys/NAME.json            key files
-//! ~/.kanjo/ledgers/<chain 16>.json   names: { version, chain, users: {name: id}, wallets: {name: id} }
+//! ~/.kanjo/ledgers/<chain 16>.json   { version, chain, users: {name: id}, wallets: {name: id} }
 //! ```
 //! Ids belong to one chain, so names are kept for each ledger apart.
 

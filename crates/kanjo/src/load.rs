@@ -1,7 +1,8 @@
 //! The load generator of `demo` and `bench`: ready requests, sent over a few connections, timed.
 //!
-//! Requests are made and signed before the clock starts. Each connection has one request in flight; the
-//! node answers when every payment of it is final and on disk. That time is the latency of its payments.
+//! Requests are made and signed before the clock starts. Each connection has one request in flight;
+//! the node answers when every payment of it is final and on disk. That time is the latency of its
+//! payments.
 
 use crate::fail::{Done, Fail};
 use hdrhistogram::Histogram;
@@ -154,8 +155,7 @@ fn count<S: Source + ?Sized>(
             format!("{} outcomes for {} transactions", outcomes.len(), request.transactions),
         ));
     }
-    let done = |outcome: &&SubmitOutcome| matches!(outcome, SubmitOutcome::Recorded { result, .. } if result.is_ok());
-    let failed = outcomes.iter().filter(|outcome| !done(outcome)).count() as u64;
+    let failed = outcomes.iter().filter(|outcome| !is_done(outcome)).count() as u64;
     let transactions = request.transactions.max(1) as u64;
     let each = request.payments / transactions;
     let payments = if failed == 0 { request.payments } else { each * (transactions - failed) };
@@ -163,12 +163,16 @@ fn count<S: Source + ?Sized>(
     if failed > 0 {
         shared.failed.fetch_add(failed, Ordering::Relaxed);
         if let (Some(outcome), Ok(mut first)) =
-            (outcomes.iter().find(|outcome| !done(outcome)), shared.first_failure.lock())
+            (outcomes.iter().find(|outcome| !is_done(outcome)), shared.first_failure.lock())
         {
             first.get_or_insert_with(|| describe(outcome));
         }
     }
     Ok(())
+}
+
+fn is_done(outcome: &SubmitOutcome) -> bool {
+    matches!(outcome, SubmitOutcome::Recorded { result, .. } if result.is_ok())
 }
 
 fn describe(outcome: &SubmitOutcome) -> String {
@@ -183,7 +187,8 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Does `work` for 0 … count − 1 on all cores, in no particular order, and gives the results in order.
+/// Does `work` for 0 … count − 1 on all cores, in no particular order, and gives the results in
+/// order.
 pub fn on_all_cores<T: Send>(count: usize, work: impl Fn(usize) -> Done<T> + Sync) -> Done<Vec<T>> {
     let next = AtomicUsize::new(0);
     let one = || -> Done<Vec<(usize, T)>> {

@@ -1,11 +1,13 @@
 //! The command line of the Kanjo ledger, and the first thing everyone sees of it.
 //!
-//! Every command answers in text for people or, with `--json`, in one JSON object. Exit codes: 0 done,
+//! Every command answers in text for people or, with `--json`, in one JSON object. Exit codes: 0
+//! done,
 //! 1 refused or failed, 2 typed wrongly.
 //!
 //! # Place in the flow
 //! On top of everything: it parses what was typed ([`cli`]), signs with keys of the home directory
-//! ([`author`], [`home`]), speaks to nodes through `kanjo-client`, and runs nodes through `kanjo-node`.
+//! ([`author`], [`home`]), speaks to nodes through `kanjo-client`, and runs nodes through
+//! `kanjo-node`.
 #![forbid(unsafe_code)]
 
 mod author;
@@ -17,6 +19,7 @@ mod demo;
 mod fail;
 mod figures;
 mod home;
+mod interrupt;
 mod load;
 mod text;
 

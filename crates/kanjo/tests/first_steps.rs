@@ -1,4 +1,5 @@
-//! What a newcomer does, with the real binary: the demo, and every command that `kanjo dev` suggests.
+//! What a newcomer does, with the real binary: the demo, and every command that `kanjo dev`
+//! suggests.
 
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
 

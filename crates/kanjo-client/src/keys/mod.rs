@@ -6,8 +6,8 @@
 //!       "kdf":  { "name": "argon2id", "memory_kib": 65536, "passes": 3, "lanes": 1, "salt": "…" },
 //!       "aead": "xchacha20poly1305", "nonce": "…", "ciphertext": "…" } } }
 //! ```
-//! or `"secret": { "plain": "…" }`. The secret is the 32-byte seed of the key. The kind and the public key are
-//! authenticated with it, so a file whose public half was exchanged does not open.
+//! or `"secret": { "plain": "…" }`. The secret is the 32-byte seed of the key. The kind and the
+//! public key are authenticated with it, so a file whose public half was exchanged does not open.
 //!
 //! # Invariants
 //! - Files are created with mode 0600 in a directory of mode 0700, and never overwritten.
@@ -168,7 +168,8 @@ impl KeyFile {
         kind: KeyKind,
         protection: Protection<'_>,
     ) -> Result<Self, KeyError> {
-        // A random seed is no ECDSA key with probability 2^-32 at most; three in a row do not happen.
+        // A random seed is no ECDSA key with probability 2^-32 at most; three in a row do not
+        // happen.
         let mut seed = Zeroizing::new([0u8; 32]);
         for _ in 0..3 {
             getrandom::fill(seed.as_mut_slice())
@@ -233,7 +234,8 @@ impl KeyFile {
     /// The secret key.
     ///
     /// # Errors
-    /// [`KeyError::PassphraseNeeded`], or [`KeyError::WrongPassphrase`] when it or the file is wrong.
+    /// [`KeyError::PassphraseNeeded`], or [`KeyError::WrongPassphrase`] when it or the file is
+    /// wrong.
     pub fn unlock(&self, passphrase: Option<&Passphrase>) -> Result<SecretKey, KeyError> {
         let wrong = || KeyError::WrongPassphrase(self.name.clone());
         let seed = match &self.secret {

@@ -2,11 +2,12 @@
 //! version it saw is final.
 
 use super::error::ApiError;
+use super::extract::{Path, Query};
 use super::{Answer, Api};
 use crate::history::{self, HistoryError, Walking};
 use crate::shared::{Health, Shared};
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use kanjo_api::{
     BalanceView, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView,
     RowCounts, Status, TokenView, TransactionView, UserView, WalletView,

@@ -1,6 +1,7 @@
 //! The HTTP API under `/v1`, health, metrics, and the OpenAPI document.
 
 mod error;
+mod extract;
 mod lookup;
 mod openapi;
 mod proof;

@@ -1,6 +1,7 @@
 //! Proofs over HTTP, as proof files.
 
 use super::error::ApiError;
+use super::extract::{Path, Query};
 use super::lookup::{
     VersionQuery, blocking, find_version, locate, newest_state, parse, unknown_block, unknown_state,
 };
@@ -9,7 +10,7 @@ use crate::history::{self, Walk, read_block, rows_at};
 use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
 use crate::shared::{Shared, ToSequencer};
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use crossbeam_channel::TrySendError;
 use kanjo_api::ErrorBody;
 use kanjo_ledger::block::{receipt_hash, rows_root};
@@ -34,6 +35,10 @@ fn file(shared: &Shared, proof: Proof) -> Json<ProofFile> {
 }
 
 async fn ask(api: &Api, wanted: Wanted) -> Result<ProofAnswer, ApiError> {
+    if wanted.key() == RowKey::MIN {
+        // The bound below every row has this key; what lies below it can't be proven.
+        return Err(ApiError::bad_request("No row has an id of all zeros.", "id"));
+    }
     let (reply, answer) = oneshot::channel();
     match api.sequencer.try_send(ToSequencer::Proof(ProofQuery { wanted, reply })) {
         Ok(()) => answer.await.map_err(|_| ApiError::stopped()),

@@ -2,10 +2,11 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::extract::{Path, Query};
 use super::lookup::{parse, summary, unknown_wallet};
 use crate::history;
 use crate::shared::{FinalBlock, Health, Shared};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use kanjo_api::{ErrorBody, RecordView, WalletEvent};

@@ -35,7 +35,7 @@ pub enum OpenError {
     },
     /// Acknowledged data is damaged. The log is left as it is; restore it from a replica.
     #[error("{path} is damaged at byte {offset} (height {height}): {what}; \
-        restore this file from another replica or a backup", path = path.display())]
+        restore this file from another copy or a backup", path = path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -180,7 +180,7 @@ pub enum ReadError {
     },
     /// The block is damaged on disk.
     #[error("{path} is damaged at byte {offset} (height {height}): {what}; \
-        restore this file from another replica or a backup", path = path.display())]
+        restore this file from another copy or a backup", path = path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,5 @@
-//! The experiment's accounts, receivers and payments. Everything follows from fixed seeds, so that signed
-//! payments kept in a file fit the next run: same genesis, same chain, same ids.
+//! The experiment's accounts, receivers and payments. Everything follows from fixed seeds, so that
+//! signed payments kept in a file fit the next run: same genesis, same chain, same ids.
 
 use crate::commands::{Plan, vsm_and_jpy};
 use crate::fail::{Done, Fail};
@@ -45,8 +45,8 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// Accounts that are made, and whose payments are signed, together: what one transaction can make, or
-    /// with batches as many whole batches as fit the most operations of one.
+    /// Accounts that are made, and whose payments are signed, together: what one transaction can
+    /// make, or with batches as many whole batches as fit the most operations of one.
     pub fn chunk(&self) -> u64 {
         let operations = OPERATIONS_MAX as u64;
         match self.legs {
@@ -129,8 +129,8 @@ impl Bench {
         self.setup(&operations, u64::MAX)
     }
 
-    /// Frames of as many transactions of the operator as the operations need. Whole accounts stay together:
-    /// two or three operations each divide the most operations of a transaction.
+    /// Frames of as many transactions of the operator as the operations need. Whole accounts stay
+    /// together: two or three operations each divide the most operations of a transaction.
     fn setup(&self, operations: &[Operation], salt: u64) -> Vec<u8> {
         let mut out = Vec::new();
         for part in operations.chunks(OPERATIONS_MAX) {
@@ -141,7 +141,8 @@ impl Bench {
         out
     }
 
-    /// Makes a chunk. Account n (from 1) gets n smallest units, and pays them to receiver n mod receivers.
+    /// Makes a chunk. Account n (from 1) gets n smallest units, and pays them to receiver n mod
+    /// receivers.
     pub fn chunk(&self, position: u64, with_payments: bool) -> Done<Chunk> {
         let size = self.shape.chunk();
         let first = position * size + 1;

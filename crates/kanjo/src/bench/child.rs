@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Longest wait for the node to stop.
-const STOP_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for the node to stop: it copies the whole state to disk.
+const STOP_MAX: Duration = Duration::from_secs(900);
 
 /// A running node process. It stops when this process ends, however that comes about.
 pub struct Child {
@@ -73,7 +73,7 @@ impl Child {
                 Err(error) => return Err(Fail::new("child", error)),
             }
         }
-        Err(Fail::new("child", "the node did not stop within two minutes"))
+        Err(Fail::new("child", "the node did not stop within 15 minutes"))
     }
 }
 

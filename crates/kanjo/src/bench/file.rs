@@ -118,7 +118,8 @@ pub fn damaged(path: &Path) -> Fail {
 }
 
 impl PaymentFile {
-    /// Opens the payments when they are whole, for this experiment, and valid for a while; otherwise `None`.
+    /// Opens the payments when they are whole, for this experiment, and valid for a while;
+    /// otherwise `None`.
     pub fn open(path: &Path, bench: &Bench) -> Done<Option<Self>> {
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -34,7 +34,8 @@ impl Measure {
         Ok(measure)
     }
 
-    /// What was used between an earlier reading and this one: by stage in the order of a payment's way.
+    /// What was used between an earlier reading and this one: by stage in the order of a payment's
+    /// way.
     pub fn stages_since(&self, before: &Self) -> Vec<(String, f64)> {
         const ORDER: [&str; 6] = ["network", "signature", "execution", "tree", "log", "background"];
         let rank =

@@ -4,7 +4,7 @@
 //!  this process                                          a node of its own (the same program)
 //!  1 accounts 1 … N with balances 1 … N ──── batches ──▶ creates, issues
 //!  2 signs every payment                                 idle
-//!  3 the clock starts ── signed frames, HTTP, kept ────▶ verify, execute, link, tree, fsync, answer
+//!  3 the clock starts ── signed frames, HTTP, kept ────▶ verify, execute, link, tree, fsync
 //!  4 the clock stops;  asks every receiver ────────────▶ balances: 1 + 2 + … + N ?
 //! ```
 
@@ -36,8 +36,8 @@ pub enum BenchCommand {
     /// The e-money experiment: N accounts with balances 1 … N, each pays its whole balance.
     #[command(after_help = "Example:\n  kanjo bench emoney --accounts 1000000\n  \
         kanjo bench emoney --accounts 1000000 --batch 8190 --json\n\n\
-        The node is a process of its own; payments are signed before the clock starts and sent over\n\
-        loopback HTTP. Afterwards the sum received must be 1 + 2 + … + N.")]
+        The node is a process of its own; payments are signed before the clock starts and sent\n\
+        over loopback HTTP. Afterwards the sum received must be 1 + 2 + … + N.")]
     Emoney(EmoneyArgs),
 }
 
@@ -45,29 +45,35 @@ pub enum BenchCommand {
 #[derive(Debug, Args)]
 pub struct EmoneyArgs {
     /// Accounts, with balances of 1 … N smallest units.
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = to(100_000_000))]
     accounts: u64,
     /// How many of them pay, the poorest first; all when left out.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     payments: Option<u64>,
-    /// Payments as batches of this many with one signature, by the operator, who then owns all accounts.
+    /// Payments as batches of this many with one signature, by the operator, who then owns all
+    /// accounts.
     #[arg(long, value_name = "LEGS", value_parser = clap::value_parser!(u16).range(1..=8190))]
     batch: Option<u16>,
     /// Keep the signed payments in FILE rather than in memory, and use them again when they fit.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Payments in a request, about.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = to(65_536))]
     frame: u64,
     /// Connections, each with one request in flight.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
-    connections: u16,
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = to(256))]
+    connections: u64,
     /// Receiving wallets.
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=8_000))]
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = to(8_000))]
     receivers: u64,
     /// Data directory of the node, kept afterwards; a temporary one when left out.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+}
+
+/// A number from 1 to `most`.
+fn to(most: u64) -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=most)
 }
 
 /// Runs `kanjo bench`.
@@ -87,9 +93,10 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Done {
         )));
     }
     let temporary = tempfile::tempdir().map_err(|error| Fail::new("file", error))?;
+    crate::interrupt::remove_on_interrupt(temporary.path().to_path_buf());
     let data = args.data.clone().unwrap_or_else(|| temporary.path().join("node"));
     let figures = measure(ctx, args, &shape, &data)?;
-    figures.show(ctx, &shape, usize::from(args.connections), args.data.as_deref())
+    figures.show(ctx, &shape, args.connections, args.data.as_deref())
 }
 
 fn measure(
@@ -117,7 +124,7 @@ fn measure(
     let before = Measure::take(&client, &node)?;
     let load_before = measure::own_cpu();
     let bar = self::bar(ctx, "Payments", shape.payments);
-    let connections = usize::from(args.connections);
+    let connections = usize::try_from(args.connections).unwrap_or(1);
     let outcome = load::run(&client, &*requests, connections, &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;

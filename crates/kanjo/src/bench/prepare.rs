@@ -1,4 +1,5 @@
-//! Before the clock starts: accounts through the ledger, payments signed. After it: what was received.
+//! Before the clock starts: accounts through the ledger, payments signed. After it: what was
+//! received.
 
 use super::accounts::{Bench, Chunk};
 use super::file::{self, PaymentFile, Writer};

@@ -56,7 +56,7 @@ impl Figures {
         &self,
         ctx: &Context,
         shape: &Shape,
-        connections: usize,
+        connections: u64,
         data: Option<&Path>,
     ) -> Done {
         let sum_ok = self.received == shape.sum();
@@ -80,7 +80,7 @@ impl Figures {
         Err(Fail::new(if ctx.json { SILENT } else { "bench" }, message))
     }
 
-    fn to_json(&self, shape: &Shape, connections: usize, sum_ok: bool) -> Value {
+    fn to_json(&self, shape: &Shape, connections: u64, sum_ok: bool) -> Value {
         let outcome = &self.outcome;
         let cpu: Map<String, Value> =
             self.cpu_us().into_iter().map(|(stage, us)| (stage, json!(us))).collect();
@@ -119,7 +119,7 @@ impl Figures {
         })
     }
 
-    fn print(&self, shape: &Shape, connections: usize, sum_ok: bool, data: Option<&Path>) {
+    fn print(&self, shape: &Shape, connections: u64, sum_ok: bool, data: Option<&Path>) {
         let outcome = &self.outcome;
         let rate = grouped(figures::per_second(outcome.payments, outcome.elapsed));
         say!();

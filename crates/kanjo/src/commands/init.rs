@@ -34,8 +34,8 @@ pub struct InitArgs {
     /// Name of the ledger, for people.
     #[arg(long, default_value = "Kanjo")]
     name: String,
-    /// An operator's key: a key's name, a public key, or a file with one. Repeat it for several operators.
-    /// Without it, the key 'operator' of the home directory is used, or drawn.
+    /// An operator's key: a key's name, a public key, or a file with one. Repeat it for several
+    /// operators. Without it, the key 'operator' of the home directory is used, or drawn.
     #[arg(long = "operator", value_name = "KEY")]
     operators: Vec<String>,
     /// Don't encrypt the operator's key when one is drawn. For development only.

@@ -32,6 +32,12 @@ pub struct NodeArgs {
     /// Threads that check signatures; one for each core when left out.
     #[arg(long, value_name = "N")]
     verify_threads: Option<usize>,
+    /// Size of a segment of the block log: for tests.
+    #[arg(long, hide = true)]
+    segment_bytes: Option<u64>,
+    /// Seconds between two checkpoints of a partition: for tests.
+    #[arg(long, hide = true)]
+    checkpoint_interval_s: Option<u64>,
     /// Stop when standard input ends: for programs that run a node of their own.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -83,6 +89,12 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     }
     if let Some(threads) = args.verify_threads {
         config.verify_threads = threads;
+    }
+    if let Some(bytes) = args.segment_bytes {
+        config.segment_bytes = bytes;
+    }
+    if let Some(interval) = args.checkpoint_interval_s {
+        config.checkpoint_interval_s = interval;
     }
     log_to_stderr();
     let node = start(config)?;
@@ -140,7 +152,8 @@ pub fn log_to_stderr() {
         .try_init();
 }
 
-/// Runs the node until Ctrl-C, SIGTERM, the end of standard input (when asked for), or its own failure.
+/// Runs the node until Ctrl-C, SIGTERM, the end of standard input (when asked for), or its own
+/// failure.
 pub fn run_until_told(node: RunningNode, with_stdin: bool) -> Done {
     let told = Arc::new(tokio::sync::Notify::new());
     if with_stdin {

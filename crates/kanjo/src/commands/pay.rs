@@ -15,8 +15,8 @@ use serde_json::json;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  kanjo pay alice bob 12.50 --token VSM --reference \"invoice 7\"\n\n\
-    The owner of the paying wallet signs, here; only the signature is sent. The answer comes when the\n\
-    payment is final."
+    The owner of the paying wallet signs, here; only the signature is sent. The answer comes\n\
+    when the payment is final."
 )]
 pub struct PayArgs {
     #[command(flatten)]

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 /// Options of `kanjo genesis`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kanjo genesis --out genesis.json\n\n\
-    Proofs are only as good as the genesis they are checked against: compare the chain id with one\n\
-    that you got from somebody you trust.")]
+    Proofs are only as good as the genesis they are checked against: compare the chain id\n\
+    with one that you got from somebody you trust.")]
 pub struct GenesisArgs {
     /// Write it to FILE.
     #[arg(long, value_name = "FILE")]

@@ -187,7 +187,8 @@ fn check_free(session: &Session, name: &str, id: UserId) -> Done {
     }
 }
 
-/// A self-registration on a ledger that only lets operators register is refused as "unknown author".
+/// A self-registration on a ledger that only lets operators register is refused as "unknown
+/// author".
 fn closed(fail: Fail, args: &CreateArgs) -> Fail {
     if fail.code == "unknown_author" && args.sponsor.is_none() {
         return Fail::new("not_permitted", "on this ledger only operators register users")

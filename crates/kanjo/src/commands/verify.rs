@@ -15,8 +15,8 @@ use std::time::Instant;
 /// Options of `kanjo verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kanjo verify --data ./kanjo-dev\n\n\
-    Recomputes every hash, link, signature, execution, tree and supply from the genesis on, and names\n\
-    the first record that is wrong. Only reads. Exit code 0 when all is right, 1 when not.")]
+    Recomputes every hash, link, signature, execution, tree and supply from the genesis on, and\n\
+    names the first record that is wrong. Only reads. Exit code 0 when all is right, 1 when not.")]
 pub struct VerifyArgs {
     /// Data directory of the node.
     #[arg(long, value_name = "DIR")]
@@ -54,6 +54,14 @@ pub fn verify(ctx: &Context, args: &VerifyArgs) -> Done {
             if !ctx.json {
                 say!("{} {}", green("✓"), bold("Everything is as the genesis says."));
                 say!("  {}", dim(&counts));
+                say!("  chain   {}", report.chain);
+                if let Some(header) = report.header_hash {
+                    say!("  header  {header}");
+                }
+                say!(
+                    "  {}",
+                    dim("Compare both with what you got from elsewhere, as from 'kanjo status'.")
+                );
             }
             Ok(())
         }
@@ -96,6 +104,8 @@ fn report_json(report: &Report) -> Value {
         "transactions": report.transactions,
         "ok": report.ok,
         "first_error": first_error,
+        "chain": report.chain,
+        "header_hash": report.header_hash,
     })
 }
 

@@ -1,5 +1,5 @@
-//! `kanjo demo`: the first thing a newcomer sees. An embedded ledger, 100,000 signed payments through the
-//! real HTTP API, and the checks that make it a ledger one need not trust.
+//! `kanjo demo`: the first thing a newcomer sees. An embedded ledger, 100,000 signed payments
+//! through the real HTTP API, and the checks that make it a ledger one need not trust.
 
 mod checks;
 mod screen;
@@ -28,11 +28,15 @@ use world::World;
     genesis file alone, and ends by itself. Exit code 0 when everything holds.")]
 pub struct DemoArgs {
     /// How many payments, each with a signature of its own.
-    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
+    #[arg(long, default_value_t = 100_000, value_parser = payments())]
     payments: u64,
     /// How many users, each with a key and a wallet of its own.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(2..=2_000))]
     users: u16,
+}
+
+fn payments() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=5_000_000)
 }
 
 /// Connections of the load.
@@ -45,6 +49,7 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Done {
     let directory = tempfile::tempdir().map_err(|error| {
         Fail::new("file", format!("no temporary directory: {error}")).next("set TMPDIR")
     })?;
+    crate::interrupt::remove_on_interrupt(directory.path().to_path_buf());
     let operator = world::operator()?;
     let plan =
         Plan::new("Kanjo demo", vec![("operator".to_owned(), Access::Single(operator.public()))])?;

@@ -1,0 +1,201 @@
+//! A small real ledger: a genesis with one voter, and one block with two payments and a failed one.
+//!
+//! Proofs are checked against it, and whatever checks is compared with what it really holds.
+
+use kanjo_ledger::block::{genesis_block, roots};
+use kanjo_ledger::{BlockContext, Ledger, prepare_value, verify};
+use kanjo_proof::merkle;
+use kanjo_proof::state::StateTree;
+use kanjo_proof::trust::SignedHeader;
+use kanjo_types::block::{HEADER_VERSION, Vote, vote_digest};
+use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::record::RowKey;
+use kanjo_types::signature::{KeyKind, SecretKey};
+use kanjo_types::stored::{Block, Entry};
+use kanjo_types::{
+    Access, Amount, Certificate, Genesis, Header, Operation, PublicKey, Record, Table, TokenId,
+    TransactionBody, UserId, WalletId,
+};
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// Rows by table and key.
+pub type Rows = BTreeMap<(Table, RowKey), Record>;
+
+/// A ledger of two blocks.
+pub struct Sample {
+    /// What proofs are checked against.
+    pub genesis: Genesis,
+    /// Blocks 0 and 1, signed by the voter.
+    pub blocks: Vec<Block>,
+    /// The ledger after block 1.
+    pub ledger: Ledger,
+    /// Its trees.
+    pub trees: StateTree,
+    /// All rows after each block.
+    pub rows: Vec<Rows>,
+}
+
+static SAMPLE: LazyLock<Option<Sample>> = LazyLock::new(Sample::make);
+
+/// The sample, made once.
+///
+/// # Panics
+/// When the ledger refuses what it is made from, which the first test of this crate would show.
+pub fn sample() -> &'static Sample {
+    #[allow(clippy::expect_used, reason = "fixed content, shown by every test")]
+    SAMPLE.as_ref().expect("the sample ledger is valid")
+}
+
+fn secret(kind: KeyKind, seed: u8) -> Option<SecretKey> {
+    SecretKey::from_seed(kind, [seed; 32]).ok()
+}
+
+fn genesis() -> Option<Genesis> {
+    let PublicKey::Ed25519(voter) = secret(KeyKind::Ed25519, 9)?.public() else { return None };
+    let alice = Access::new(1, vec![secret(KeyKind::Ed25519, 1)?.public()]).ok()?;
+    let shared = [KeyKind::Ed25519, KeyKind::P256, KeyKind::Secp256k1];
+    let shared = shared.map(|kind| secret(kind, 2).map(|key| key.public()));
+    let bob = Access::new(2, shared.into_iter().collect::<Option<Vec<_>>>()?).ok()?;
+    let token = |symbol: &str, decimals| FirstToken {
+        symbol: symbol.to_owned(),
+        name: format!("{symbol} of the sample"),
+        decimals,
+        issuer: "alice".to_owned(),
+    };
+    let balances = |pairs: &[(&str, u128)]| {
+        pairs.iter().map(|(symbol, amount)| ((*symbol).to_owned(), Amount(*amount))).collect()
+    };
+    let wallet = |owner: &str, number, pairs: &[(&str, u128)]| FirstWallet {
+        owner: owner.to_owned(),
+        number,
+        balances: balances(pairs),
+    };
+    Some(Genesis {
+        version: GENESIS_VERSION,
+        name: "sample".to_owned(),
+        time_ms: 1_000_000,
+        rules: Rules {
+            replay_window_ms: 60_000,
+            open_registration: true,
+            open_tokens: false,
+            operators: vec!["alice".to_owned()],
+        },
+        voters: vec![Voter { name: "voter".to_owned(), key: voter }],
+        users: vec![
+            FirstUser { name: "alice".to_owned(), access: alice },
+            FirstUser { name: "bob".to_owned(), access: bob },
+        ],
+        tokens: vec![token("JPY", 0), token("GOLD", 6)],
+        wallets: vec![
+            wallet("alice", 0, &[("GOLD", 5_000_000), ("JPY", 1_000)]),
+            wallet("bob", 0, &[("JPY", 1)]),
+            wallet("alice", 1, &[]),
+        ],
+    })
+}
+
+/// The voter's certificate for a header.
+fn sign(header: &Header) -> Option<Certificate> {
+    let digest = vote_digest(0, header.height, &header.hash());
+    let signature = secret(KeyKind::Ed25519, 9)?.sign(&digest);
+    Some(Certificate { epoch: 0, votes: vec![Vote { voter: 0, signature }] })
+}
+
+/// What alice signs in block 1; the last one fails.
+fn operations(genesis: &Genesis) -> Option<[Vec<Operation>; 3]> {
+    let wallet = |owner, number| genesis.wallet_id(owner, number);
+    let pay = |from: WalletId, to: WalletId, token, amount| Operation::Transfer {
+        token: TokenId(token),
+        from,
+        to,
+        amount: Amount(amount),
+        reference: "rent".to_owned(),
+    };
+    let (first, second) = (wallet("alice", 0)?, wallet("alice", 1)?);
+    let bob = wallet("bob", 0)?;
+    let owner = genesis.user_id("alice")?;
+    Some([
+        vec![pay(first, bob, 1, 400)],
+        vec![Operation::CreateWallet { owner, number: 2 }, pay(first, second, 2, 7)],
+        vec![pay(bob, first, 1, 1)],
+    ])
+}
+
+impl Sample {
+    fn make() -> Option<Self> {
+        let genesis = genesis()?;
+        let (mut block, mut ledger, mut trees) = genesis_block(&genesis);
+        block.certificate = sign(&block.header)?;
+        let context = BlockContext { height: 1, time_ms: genesis.time_ms + 5 };
+        ledger.begin_block(context);
+        let entries = execute(&genesis, &mut ledger, context)?;
+        let effects = ledger.end_block();
+        trees.update(&effects.leaves);
+        let roots = roots(&entries);
+        let before = block.header.hash();
+        let header = Header {
+            version: HEADER_VERSION,
+            chain: genesis.chain_id(),
+            height: 1,
+            parents: vec![before],
+            time_ms: context.time_ms,
+            producer: 0,
+            transactions: u32::try_from(entries.len()).ok()?,
+            transactions_root: roots.transactions,
+            receipts_root: roots.receipts,
+            state_root: trees.root(),
+            history_root: merkle::root(&[before]),
+            fees: Vec::new(),
+            supply: effects.supply,
+        };
+        let certificate = sign(&header)?;
+        let placed =
+            |record: &Record| record.place().map(|(table, key)| ((table, key), record.clone()));
+        let first: Rows = block.genesis_rows.iter().filter_map(|row| placed(&row.record)).collect();
+        let mut second = first.clone();
+        let made = entries.iter().flat_map(|entry| &entry.rows);
+        second.extend(made.filter_map(|row| placed(&row.record)));
+        let next = Block { header, certificate, entries, genesis_rows: Vec::new() };
+        let (blocks, rows) = (vec![block, next], vec![first, second]);
+        Some(Self { genesis, blocks, ledger, trees, rows })
+    }
+
+    /// The newest header.
+    #[must_use]
+    pub fn at(&self) -> Option<SignedHeader> {
+        self.blocks.last().map(signed)
+    }
+
+    /// A user's id by its name in the genesis.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<UserId> {
+        self.genesis.user_id(name)
+    }
+}
+
+/// A block's header with its certificate.
+#[must_use]
+pub fn signed(block: &Block) -> SignedHeader {
+    SignedHeader { header: block.header.clone(), certificate: block.certificate.clone() }
+}
+
+fn execute(genesis: &Genesis, ledger: &mut Ledger, context: BlockContext) -> Option<Vec<Entry>> {
+    let key = secret(KeyKind::Ed25519, 1)?;
+    let mut entries = Vec::new();
+    for (position, operations) in (0u32..).zip(operations(genesis)?) {
+        let body = TransactionBody {
+            version: kanjo_types::transaction::BODY_VERSION,
+            chain: genesis.chain_id(),
+            author: genesis.user_id("alice")?,
+            valid_until_ms: context.time_ms + 1_000,
+            salt: u64::from(position),
+            operations,
+        };
+        let prepared = prepare_value(&body.sign(&key), genesis.chain_id()).ok()?;
+        let keys = ledger.author_keys(prepared.transaction());
+        let verified = verify(vec![(prepared, keys)]).pop()?.ok()?;
+        entries.push(ledger.execute(context, position, &verified).ok()?);
+    }
+    Some(entries)
+}
