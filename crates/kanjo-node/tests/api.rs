@@ -206,97 +206,83 @@ fn with_transfer(
     })
 }
 
-/// Each refusal that a single transaction can meet: the transaction, code, HTTP status, field.
-fn refused_transactions(world: &World) -> Vec<(SignedTransaction, Refusal, u16, &'static str)> {
+type Refused = (SignedTransaction, Refusal, u16, &'static str);
+
+/// Refusals by what is said: the transaction, code, HTTP status, field.
+fn refused_contents(world: &World) -> Vec<Refused> {
     use Refusal as R;
     let token = |symbol: &str, name: &str, decimals| {
         let (symbol, name, issuer) = (symbol.to_owned(), name.to_owned(), world.users[0]);
         with_operation(world, Operation::CreateToken { symbol, name, decimals, issuer })
     };
+    let operation = world.transfer(0, 1, 1);
+    let too_many = vec![operation; OPERATIONS_MAX + 1];
+    let shared = kanjo_types::Access::Shared { threshold: 0, keys: vec![] };
+    let nobody = with_operation(world, Operation::CreateUser { access: shared, number: 0 });
+    let from = world.wallets[0];
+    let long = "x".repeat(65);
+    let cases = [
+        (signed_with(world, |b| b.version = 2), R::UnsupportedVersion, "version"),
+        (signed_with(world, |b| b.chain.0.0[0] ^= 1), R::WrongChain, "chain"),
+        (signed_with(world, |b| b.operations.clear()), R::NoOperations, "operations"),
+        (
+            signed_with(world, |b| b.operations.clone_from(&too_many)),
+            R::TooManyOperations,
+            "operations",
+        ),
+        (with_transfer(world, |_, a, _| a.0 = 0), R::ZeroAmount, "operations[0].amount"),
+        (with_transfer(world, |to, _, _| *to = from), R::SameWallet, "operations[0].to"),
+        (nobody, R::InvalidKeys, "operations[0].access"),
+        (token("vsm", "x", 0), R::InvalidSymbol, "operations[0].symbol"),
+        (token("ABCDEFGHIJKLM", "x", 0), R::InvalidSymbol, "operations[0].symbol"),
+        (token("ABC", "", 0), R::InvalidName, "operations[0].name"),
+        (token("ABC", "x", 31), R::InvalidDecimals, "operations[0].decimals"),
+        (
+            with_transfer(world, |_, _, text| text.clone_from(&long)),
+            R::InvalidReference,
+            "operations[0].reference",
+        ),
+        (
+            with_transfer(world, |_, _, text| text.push('\n')),
+            R::InvalidReference,
+            "operations[0].reference",
+        ),
+    ];
+    cases.into_iter().map(|(signed, refusal, field)| (signed, refusal, 422, field)).collect()
+}
+
+/// Refusals by time and by who signed.
+fn refused_signatures(world: &World) -> Vec<Refused> {
+    use Refusal as R;
+    let until = |valid_until_ms| pay_until(world, valid_until_ms);
     let resigned = |change: &dyn Fn(&mut SignedTransaction)| {
         let mut signed = world.pay(0, 1, 5);
         change(&mut signed);
         signed
     };
-    let operation = world.transfer(0, 1, 1);
-    let shared = kanjo_types::Access::Shared { threshold: 0, keys: vec![] };
     let now_ms = kanjo_client::now_ms();
-    let from = world.wallets[0];
+    let field = "valid_until_ms";
+    let stranger = signed_with(world, |body| body.author = UserId([9; 16]));
+    let by_another = |signed: &mut SignedTransaction| {
+        signed.signatures[0].signature = key(1).sign(&signed.body.id().0);
+    };
+    let flipped = |signed: &mut SignedTransaction| signed.signatures[0].signature[9] ^= 4;
+    let changed = |signed: &mut SignedTransaction| signed.body.salt ^= 1;
+    let unsigned = |signed: &mut SignedTransaction| signed.signatures.clear();
+    let twice = |signed: &mut SignedTransaction| signed.signatures = vec![signed.signatures[0]; 2];
+    let other_key = |signed: &mut SignedTransaction| signed.signatures[0].key = 1;
     vec![
-        (signed_with(world, |b| b.version = 2), R::UnsupportedVersion, 422, "version"),
-        (signed_with(world, |b| b.chain.0.0[0] ^= 1), R::WrongChain, 422, "chain"),
-        (signed_with(world, |b| b.operations.clear()), R::NoOperations, 422, "operations"),
-        (
-            signed_with(world, |b| b.operations = vec![operation.clone(); OPERATIONS_MAX + 1]),
-            R::TooManyOperations,
-            422,
-            "operations",
-        ),
-        (with_transfer(world, |_, a, _| a.0 = 0), R::ZeroAmount, 422, "operations[0].amount"),
-        (with_transfer(world, |to, _, _| *to = from), R::SameWallet, 422, "operations[0].to"),
-        (
-            with_operation(world, Operation::CreateUser { access: shared, number: 0 }),
-            R::InvalidKeys,
-            422,
-            "operations[0].access",
-        ),
-        (token("vsm", "x", 0), R::InvalidSymbol, 422, "operations[0].symbol"),
-        (token("ABCDEFGHIJKLM", "x", 0), R::InvalidSymbol, 422, "operations[0].symbol"),
-        (token("ABC", "", 0), R::InvalidName, 422, "operations[0].name"),
-        (token("ABC", "x", 31), R::InvalidDecimals, 422, "operations[0].decimals"),
-        (
-            with_transfer(world, |_, _, reference| *reference = "x".repeat(65)),
-            R::InvalidReference,
-            422,
-            "operations[0].reference",
-        ),
-        (
-            with_transfer(world, |_, _, reference| reference.push('\n')),
-            R::InvalidReference,
-            422,
-            "operations[0].reference",
-        ),
-        (signed_with(world, |b| b.valid_until_ms = 0), R::Expired, 422, "valid_until_ms"),
-        (
-            signed_with(world, |b| b.valid_until_ms = now_ms - 60_000),
-            R::Expired,
-            422,
-            "valid_until_ms",
-        ),
-        (
-            signed_with(world, |b| b.valid_until_ms = now_ms + 2 * 86_400_000),
-            R::ValidTooLong,
-            422,
-            "valid_until_ms",
-        ),
-        (
-            signed_with(world, |b| b.valid_until_ms = u64::MAX),
-            R::ValidTooLong,
-            422,
-            "valid_until_ms",
-        ),
-        (signed_with(world, |b| b.author = UserId([9; 16])), R::UnknownAuthor, 403, "author"),
-        (resigned(&|signed| signed.signatures.clear()), R::SignatureCount, 422, "signatures"),
-        (
-            resigned(&|signed| signed.signatures = vec![signed.signatures[0]; 2]),
-            R::SignatureCount,
-            422,
-            "signatures",
-        ),
-        (resigned(&|signed| signed.signatures[0].key = 1), R::UnknownKey, 422, "signatures[0]"),
-        (
-            resigned(&|signed| signed.signatures[0].signature[9] ^= 4),
-            R::BadSignature,
-            403,
-            "signatures[0]",
-        ),
-        (resigned(&|signed| signed.body.salt ^= 1), R::BadSignature, 403, "signatures[0]"),
-        (
-            resigned(&|signed| signed.signatures[0].signature = key(1).sign(&signed.body.id().0)),
-            R::BadSignature,
-            403,
-            "signatures[0]",
-        ),
+        (until(0), R::Expired, 422, field),
+        (until(now_ms - 60_000), R::Expired, 422, field),
+        (until(now_ms + 2 * 86_400_000), R::ValidTooLong, 422, field),
+        (until(u64::MAX), R::ValidTooLong, 422, field),
+        (stranger, R::UnknownAuthor, 403, "author"),
+        (resigned(&unsigned), R::SignatureCount, 422, "signatures"),
+        (resigned(&twice), R::SignatureCount, 422, "signatures"),
+        (resigned(&other_key), R::UnknownKey, 422, "signatures[0]"),
+        (resigned(&flipped), R::BadSignature, 403, "signatures[0]"),
+        (resigned(&changed), R::BadSignature, 403, "signatures[0]"),
+        (resigned(&by_another), R::BadSignature, 403, "signatures[0]"),
     ]
 }
 
@@ -306,7 +292,8 @@ fn each_bad_transaction_has_its_stable_code_and_field_and_changes_nothing() {
     let node = world.start();
     let (client, address) = (client(&node), node.address());
     let before = newest(&client);
-    let cases = refused_transactions(&world);
+    let mut cases = refused_contents(&world);
+    cases.extend(refused_signatures(&world));
     for (transaction, refusal, status, field) in &cases {
         let answer = post_json(address, &json(transaction));
         assert_refused(&answer, *status, refusal.code(), field);
@@ -1024,6 +1011,92 @@ fn a_clock_that_jumps_ahead_and_back_does_not_let_a_payment_in_twice() {
     let error = client(&node).submit(&payment).expect_err("never twice");
     assert!(["already_used", "expired"].contains(&error.code().unwrap_or_default()), "{error}");
     assert_eq!(balance(&client(&node), world.wallets[0], VSM), FIRST_BALANCE - 5);
+    stop(node);
+    world.assert_audit_clean(Arc::new(RealDisk));
+}
+
+#[test]
+fn a_user_made_in_the_same_request_pays_at_once_or_is_told_to_send_again() {
+    let world = World::new(2);
+    let node = world.start();
+    let client = client(&node);
+    let user = UserId::derive(world.chain, &access(900), 0);
+    let wallet = WalletId::derive(world.chain, user, 0);
+    let register = vec![
+        Operation::CreateUser { access: access(900), number: 0 },
+        Operation::CreateWallet { owner: user, number: 0 },
+    ];
+    let by_newcomer = |operations| {
+        let draft = kanjo_client::Draft::new(world.chain, user).operations(operations);
+        draft.sign(&key(900)).expect("signed")
+    };
+    let pays = by_newcomer(vec![transfer(wallet, world.wallets[1], 4)]);
+    let request = [
+        by_newcomer(register),
+        world.sign(0, vec![transfer(world.wallets[0], wallet, 10)]),
+        pays.clone(),
+    ];
+    let outcomes = submit_all(&client, &request);
+    assert!(is_done(&outcomes[0]) && is_done(&outcomes[1]), "{outcomes:?}");
+    if !is_done(&outcomes[2]) {
+        let SubmitOutcome::Refused { refusal, .. } = outcomes[2] else { panic!("{outcomes:?}") };
+        assert_eq!(refusal, Refusal::UnknownAuthor);
+        assert!(refusal.is_temporary(), "the same bytes may be sent again");
+        assert!(is_done(&client.submit(&pays).expect("final")));
+    }
+    assert_eq!(balance(&client, wallet, VSM), 6);
+    stop(node);
+    world.assert_audit_clean(Arc::new(RealDisk));
+}
+
+#[test]
+fn shared_accounts_need_their_threshold_in_order() {
+    let world = World::new(2);
+    let node = world.start();
+    let client = client(&node);
+    let mut secrets: Vec<_> = (700..703).map(key).collect();
+    secrets.sort_by_key(kanjo_types::signature::SecretKey::public);
+    let keys = secrets.iter().map(kanjo_types::signature::SecretKey::public).collect();
+    let shared = kanjo_types::Access::new(2, keys).expect("two of three");
+    let user = UserId::derive(world.chain, &shared, 0);
+    let wallet = WalletId::derive(world.chain, user, 0);
+    let open = vec![
+        Operation::CreateUser { access: shared, number: 0 },
+        Operation::CreateWallet { owner: user, number: 0 },
+        transfer(world.wallets[0], wallet, 50),
+    ];
+    assert!(is_done(&client.submit(&world.sign(0, open)).expect("final")));
+    let signed_by = |positions: &[u8]| {
+        let draft = kanjo_client::Draft::new(world.chain, user);
+        let body = draft.operation(transfer(wallet, world.wallets[1], 7)).body().expect("a body");
+        let id = body.id().0;
+        let sign = |position: &u8| kanjo_types::KeySignature {
+            key: *position,
+            signature: secrets[usize::from(*position).min(2)].sign(&id),
+        };
+        SignedTransaction { signatures: positions.iter().map(sign).collect(), body }
+    };
+    let cases: [(&[u8], &str); 7] = [
+        (&[], "signature_count"),
+        (&[1], "signature_count"),
+        (&[0, 1, 2], "signature_count"),
+        (&[1, 0], "signature_order"),
+        (&[1, 1], "signature_order"),
+        (&[1, 3], "unknown_key"),
+        (&[0, 255], "unknown_key"),
+    ];
+    for (positions, code) in cases {
+        let error = client.submit(&signed_by(positions)).expect_err("refused");
+        assert_eq!(error.code(), Some(code), "{positions:?}");
+    }
+    let mut swapped = signed_by(&[0, 2]);
+    swapped.signatures[1].key = 1;
+    let error = client.submit(&swapped).expect_err("refused");
+    assert_eq!(error.code(), Some("bad_signature"));
+    for positions in [[0, 1], [0, 2], [1, 2]] {
+        assert!(is_done(&client.submit(&signed_by(&positions)).expect("final")));
+    }
+    assert_eq!(balance(&client, wallet, VSM), 50 - 21);
     stop(node);
     world.assert_audit_clean(Arc::new(RealDisk));
 }

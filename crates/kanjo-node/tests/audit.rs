@@ -197,7 +197,7 @@ fn a_changed_balance_is_named() {
 fn a_node_does_not_start_on_a_changed_balance() {
     let mut forgery = Forgery::new();
     let last = forgery.blocks.last_mut().expect("a block");
-    let Record::WalletState(state) = &mut last.entries[0].rows[1].record else { panic!("a state") };
+    let Record::WalletState(state) = &mut last.entries[1].rows[1].record else { panic!("a state") };
     state.balance.0 += 1_000;
     forgery.write();
     let Forgery { world, disk, .. } = forgery;
@@ -512,27 +512,34 @@ fn rows_that_follow_from_nothing_are_named() {
 #[test]
 fn keys_that_change_within_a_block_do_not_confuse_the_audit() {
     let world = World::new(3);
-    let node = world.start();
+    let mut config = world.config();
+    // Long enough for three requests, one after the other, to meet in one block.
+    config.block_interval_ms = 300;
+    let node = kanjo_node::start(config).expect("the node starts");
     let client = client(&node);
-    let rotate =
-        |to: u64| Operation::RotateKeys { user: world.users[1], access: common::access(to) };
-    let from_one = |seed: u64, operations: Vec<Operation>| {
+    let access = |seed| common::access(seed);
+    let rotate = |to: u64| Operation::RotateKeys { user: world.users[1], access: access(to) };
+    let signed = |seed: u64, operations: Vec<Operation>| {
         world.draft(1).operations(operations).sign(&key(seed)).expect("signed")
     };
     let pay = || vec![world.transfer(1, 2, 1)];
-    let outcomes = submit_all(
-        &client,
-        &[
-            from_one(1, pay()),
-            from_one(1, vec![rotate(100)]),
-            from_one(1, pay()),
-            from_one(100, pay()),
-            from_one(100, vec![rotate(101)]),
-            from_one(101, pay()),
-        ],
-    );
-    let done: Vec<bool> = outcomes.iter().map(is_done).collect();
-    assert_eq!(done[..3], [true, true, false], "{outcomes:?}");
+    let requests = [
+        vec![signed(1, pay()), signed(1, vec![rotate(100)]), signed(1, pay())],
+        vec![signed(100, pay()), signed(100, vec![rotate(101)])],
+        vec![signed(101, pay()), signed(100, pay())],
+    ];
+    let done: Vec<Vec<bool>> = std::thread::scope(|scope| {
+        let send = |request: Vec<SignedTransaction>| {
+            let client = &client;
+            let sending = scope.spawn(move || submit_all(client, &request));
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            sending
+        };
+        let sending: Vec<_> = requests.into_iter().map(send).collect();
+        let outcomes = sending.into_iter().map(|thread| thread.join().expect("sent"));
+        outcomes.map(|outcomes| outcomes.iter().map(is_done).collect()).collect()
+    });
+    assert_eq!(done, [vec![true, true, false], vec![true, true], vec![true, false]]);
     node.stop().expect("a clean stop");
     world.assert_audit_clean(Arc::new(RealDisk));
 }

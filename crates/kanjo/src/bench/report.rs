@@ -93,7 +93,7 @@ impl Figures {
             "signatures": if shape.legs.is_some() { "one for each batch, by the operator" }
                 else { "one for each payment, by its account's key" },
             "connections": connections,
-            "payments_per_request": shape.frame,
+            "payments_per_request": shape.frame.max(shape.legs.unwrap_or(0)),
             "receivers": shape.receivers,
             "seconds": figures::seconds(outcome.elapsed),
             "payments_per_second": figures::per_second(outcome.payments, outcome.elapsed),
@@ -136,7 +136,7 @@ impl Figures {
         fact("accounts", &format!("{} with balances 1 … N", grouped(shape.accounts)));
         let load = format!(
             "{connections} connections, about {} payments a request, {} s",
-            grouped(shape.frame),
+            grouped(shape.frame.max(shape.legs.unwrap_or(0))),
             figures::seconds(outcome.elapsed)
         );
         fact("load", &load);
