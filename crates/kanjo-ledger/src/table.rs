@@ -3,7 +3,7 @@
 //! # Invariants
 //! - A row keeps its slot for ever; slots are given in order of creation, from 1. Slot 0 is the bound below
 //!   every key.
-//! - `next` chains the slots of a partition by ascending key, from slot 0 to [`END`].
+//! - `next` chains the slots of a partition by ascending key, from slot 0 to `END`.
 //! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted keys. It holds
 //!   slots alone (5 bytes a row; the key is in the row), so that it stays in the processor's caches.
 

@@ -339,11 +339,10 @@ fn a_whole_checkpoint_with_wrong_content_does_not_change_a_balance() {
 fn the_checkpoints_of_another_ledger_are_passed_over() {
     let (world, disk, model) = ledger_with_a_past(75);
     let (other, other_disk, _) = ledger_with_a_past(76);
-    for path in files(&other_disk, ".ckpt") {
-        let name = path.file_name().expect("a name");
-        let content = other_disk.get(&path).expect("a checkpoint");
-        let mine = world.data().join("checkpoints").join(name);
-        disk.put(&mine, &content).expect("put");
+    // Under the names of its own: a name above the end of the log would tell of lost blocks.
+    let foreign = files(&other_disk, ".ckpt");
+    for (mine, foreign) in files(&disk, ".ckpt").iter().zip(foreign.iter().cycle()) {
+        disk.put(mine, &other_disk.get(foreign).expect("a checkpoint")).expect("put");
     }
     drop(other);
     right_or_refused(&world, &disk, &model).expect("it starts from the log");
@@ -397,6 +396,23 @@ fn damage_files(dir: &Path, seed: u64) {
             }
         }
     }
+}
+
+#[test]
+fn a_log_that_lost_its_end_is_refused() {
+    let (world, disk, model) = ledger_with_a_past(85);
+    let last = files(&disk, ".seg").pop().expect("a segment");
+    let damaged = disk.snapshot();
+    damaged.remove(&last).expect("removed");
+    let error = right_or_refused(&world, &damaged, &model).expect_err("blocks are missing");
+    assert!(error.to_string().len() > 30, "{error}");
+    // The index alone tells, too.
+    for path in files(&damaged, ".ckpt") {
+        damaged.remove(&path).expect("removed");
+    }
+    let error = right_or_refused(&world, &damaged, &model).expect_err("blocks are missing");
+    assert!(error.to_string().len() > 30, "{error}");
+    right_or_refused(&world, &disk, &model).expect("the whole log is served");
 }
 
 #[test]
