@@ -119,7 +119,10 @@ impl Client {
                         failed_operation: view.failed_operation,
                     });
                 }
-                Err(error) if error.is_not_found() && attempt < limits.attempts => {}
+                // The index may still be behind the block that holds it.
+                Err(error)
+                    if (error.is_not_found() || error.is_temporary())
+                        && attempt < limits.attempts => {}
                 Err(error) => return Err(error),
             }
         }

@@ -273,6 +273,11 @@ impl RunningNode {
         // The sequencer may be gone already when the node has failed.
         let _ = self.sequencer.send(ToSequencer::Stop);
         let stages = join(std::mem::take(&mut self.stages));
+        // It may have failed on the way, for example because the disk was still full.
+        let failed = match self.shared.health() {
+            Health::Stopped(reason) => Some(reason),
+            _ => None,
+        };
         self.shared.stop.store(true, Ordering::Release);
         if let Some(http) = self.http.take() {
             http.stop();

@@ -14,8 +14,10 @@ use kanjo_api::{
 };
 use kanjo_ledger::rows::TokenRow;
 use kanjo_ledger::table::Row as _;
+use kanjo_types::outcome::Refusal;
 use kanjo_types::record::RowKey;
 use kanjo_types::stored::{Block, Location, decode_signed};
+use kanjo_types::transaction::Refused;
 use kanjo_types::{Genesis, Record, Table, TokenId, TransactionId, UserId, WalletId};
 use serde::Deserialize;
 use std::fmt::Display;
@@ -47,9 +49,14 @@ pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiEr
     }
     let mut tip = shared.tip.subscribe();
     let mut health = shared.health.subscribe();
+    let no_end = |health: &Health| matches!(health, Health::Stopped(_) | Health::StorageFull);
     tokio::select! {
         _ = tip.wait_for(|tip| tip.height >= height) => Ok(()),
-        _ = health.wait_for(|health| matches!(health, Health::Stopped(_))) => Err(ApiError::stopped()),
+        // What was read may not become final for long, or ever.
+        health = health.wait_for(no_end) => match health.as_deref() {
+            Ok(Health::StorageFull) => Err(Refused::new(Refusal::StorageFull, "node").into()),
+            _ => Err(ApiError::stopped()),
+        },
     }
 }
 

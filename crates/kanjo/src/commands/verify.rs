@@ -16,7 +16,8 @@ use std::time::Instant;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kanjo verify --data ./kanjo-dev\n\n\
     Recomputes every hash, link, signature, execution, tree and supply from the genesis on, and\n\
-    names the first record that is wrong. Only reads. Exit code 0 when all is right, 1 when not.")]
+    names the first record that is wrong. Opens the log as a start does: an unfinished write at its\n\
+    end is cut off, nothing else is changed. Exit code 0 when all is right, 1 when not.")]
 pub struct VerifyArgs {
     /// Data directory of the node.
     #[arg(long, value_name = "DIR")]
