@@ -185,6 +185,7 @@ pub fn verify(items: Vec<(Prepared, Option<AuthorKeys>)>) -> Vec<Result<Verified
         .map(|item| {
             let (prepared, author, count) = item?;
             let answers: Vec<bool> = good.by_ref().take(count).collect();
+            assert_eq!(answers.len(), count, "every signature was answered");
             match answers.iter().position(|good| !good) {
                 Some(position) => Err(bad_signature(position)),
                 None => Ok(Verified { prepared, author }),

@@ -167,12 +167,22 @@ fn check_blocks(
         report.fail(None, wrong("block log", "holds no block, not even the genesis"));
     }
     for height in 0..total {
-        let read = match reader.read(height) {
-            Ok(Some(bytes)) => Ok(bytes),
+        let read = match reader.read_block(height) {
+            Ok(Some(block)) => Ok(block),
             Ok(None) => Err(wrong("block", "is missing")),
             Err(error) => Err(wrong("block", error.to_string())),
         };
-        match read.and_then(|bytes| auditor.check(height, &bytes)) {
+        let checked = read.and_then(|block| {
+            let transactions = auditor.check(height, &block.bytes)?;
+            let (hash, _) = auditor.last.unwrap_or_default();
+            compare("header hash in the log", &Hash(block.header_hash), &hash)?;
+            let kept = reader.header_hashes(height..height + 1);
+            let kept =
+                kept.map_err(|error| wrong("header hash beside the log", error.to_string()))?;
+            compare("header hash beside the log", &kept, &vec![hash.0])?;
+            Ok(transactions)
+        });
+        match checked {
             Ok(transactions) => report.transactions += u64::from(transactions),
             Err(finding) => return report.fail(Some(height), finding),
         }

@@ -1,10 +1,10 @@
 //! Behind the log: the index, and checkpoints of one partition after the other.
 
 use crate::history;
-use crate::metrics::Stage;
+use crate::metrics::{Stage, ThreadClock};
 use crate::shared::{Shared, ToSequencer};
 use borsh::{BorshDeserialize, BorshSerialize};
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use kanjo_ledger::PartitionSnapshot;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::index::IndexEntry;
@@ -54,37 +54,43 @@ pub(crate) fn index_entries(entries: &[Entry], genesis_rows: &[Row]) -> Vec<Inde
     facts
 }
 
-/// Indexes what the log holds beyond the index, then what comes, until the writer is gone.
-pub(crate) fn run_indexer(shared: &Shared, blocks: &Receiver<ToIndex>, tip_at_start: u64) {
+/// How long the indexer waits for a block before it looks at the log by itself.
+const INDEX_PAUSE: Duration = Duration::from_millis(100);
+
+/// Indexes final blocks as they come. What the index lacks at the start, and what the writer had no room to
+/// hand over, is read from the log: payments never wait for the index.
+pub(crate) fn run_indexer(shared: &Shared, blocks: &Receiver<ToIndex>) {
     let cpu = shared.metrics.thread(Stage::Background);
+    if let Err(reason) = index_all(shared, blocks, &cpu) {
+        tracing::error!(%reason, "the index stops; look-ups by id may miss newer transactions");
+    }
+}
+
+fn index_all(shared: &Shared, blocks: &Receiver<ToIndex>, cpu: &ThreadClock) -> Result<(), String> {
     let mut next = shared.index.next_height().unwrap_or(0);
-    let fail = |error: &dyn std::fmt::Display| {
-        tracing::error!(%error, "the index stops; look-ups by id may miss newer transactions");
-    };
-    while next <= tip_at_start {
-        if shared.stopping() {
-            return;
+    loop {
+        let received = blocks.recv_timeout(INDEX_PAUSE);
+        let over = matches!(received, Err(RecvTimeoutError::Disconnected));
+        let ready =
+            received.as_ref().map_or_else(|_| shared.tip().height + 1, |block| block.height);
+        while next < ready && !shared.stopping() {
+            let block = history::read_block(shared, next).map_err(|error| error.to_string())?;
+            let facts = index_entries(&block.entries, &block.genesis_rows);
+            shared.index.record(next, &facts).map_err(|error| error.to_string())?;
+            next += 1;
+            cpu.lap();
         }
-        let block = match history::read_block(shared, next) {
-            Ok(block) => block,
-            Err(error) => return fail(&error),
-        };
-        let facts = index_entries(&block.entries, &block.genesis_rows);
-        if let Err(error) = shared.index.record(next, &facts) {
-            return fail(&error);
-        }
-        next += 1;
-        cpu.lap();
-    }
-    while let Ok(block) = blocks.recv() {
-        let facts = index_entries(&block.entries, &[]);
-        if let Err(error) = shared.index.record(block.height, &facts) {
-            return fail(&error);
+        if let Ok(block) = received
+            && block.height == next
+        {
+            let facts = index_entries(&block.entries, &[]);
+            shared.index.record(next, &facts).map_err(|error| error.to_string())?;
+            next += 1;
         }
         cpu.lap();
-    }
-    if let Err(error) = shared.index.flush() {
-        fail(&error);
+        if over {
+            return shared.index.flush().map_err(|error| error.to_string());
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::shared::Shared;
 use kanjo_api::RecordView;
+use kanjo_proof::trust::SignedHeader;
 use kanjo_store::log::{LogReader, ReadError};
 use kanjo_types::codec::DecodeError;
 use kanjo_types::record::RowKey;
-use kanjo_types::stored::{Block, Location, Row, decode_block};
+use kanjo_types::stored::{Block, Location, Row, decode_block, decode_head};
 use kanjo_types::{ChainId, Hash, Record, Table, TransactionId};
 
 /// A block can't be read back.
@@ -32,6 +33,14 @@ pub(crate) fn read_from(
 
 pub(crate) fn read_block(shared: &Shared, height: u64) -> Result<Block, HistoryError> {
     read_from(&shared.log, shared.chain, height)
+}
+
+/// Header and certificate of a block, without decoding the rest.
+pub(crate) fn read_header(shared: &Shared, height: u64) -> Result<SignedHeader, HistoryError> {
+    let bytes = shared.log.read(height)?.ok_or(HistoryError::Missing(height))?;
+    let (header, certificate) =
+        decode_head(&bytes).map_err(|source| HistoryError::Decode { height, source })?;
+    Ok(SignedHeader { header, certificate })
 }
 
 /// The rows made by the transaction at `position` of a block; all rows of the genesis for block 0.

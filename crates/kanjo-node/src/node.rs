@@ -70,13 +70,13 @@ pub struct RunningNode {
 /// Blocks that may wait between two stages.
 const STAGE_QUEUE: usize = 2;
 /// Blocks that may wait for the index.
-const INDEX_QUEUE: usize = 256;
+const INDEX_QUEUE: usize = 64;
 /// Partition copies that may wait to be written.
 const COPY_QUEUE: usize = 2;
 /// Checked jobs that may wait for the sequencer.
 const SEQUENCER_QUEUE: usize = 1_024;
 /// Final blocks that a slow stream may lag behind.
-const STREAM_QUEUE: usize = 1_024;
+const STREAM_QUEUE: usize = 64;
 
 type Thread = (&'static str, JoinHandle<()>);
 
@@ -167,7 +167,7 @@ pub fn start_with(
         (shared.clone(), shared.clone(), shared.clone(), shared.clone());
     let clock_sequencer = to_sequencer.clone();
     let background = vec![
-        spawn("index", &shared, move || run_indexer(&for_index, &to_be_indexed, tip.height))?,
+        spawn("index", &shared, move || run_indexer(&for_index, &to_be_indexed))?,
         spawn("checkpoints", &shared, move || {
             run_checkpointer(&for_copies, &checkpoints, &copies)
         })?,
@@ -254,16 +254,17 @@ impl RunningNode {
     /// # Errors
     /// [`StopError`] when it had failed before or a thread panicked.
     pub fn stop(mut self) -> Result<(), StopError> {
-        let failed = match self.shared.health() {
-            Health::Stopped(reason) => Some(reason),
-            _ => None,
-        };
-        if failed.is_none() {
-            self.shared.health.send_replace(Health::Stopping);
-        }
+        // A failure that came before stays visible.
+        let was_running = self.shared.health.send_if_modified(|health| {
+            let running = !matches!(health, Health::Stopped(_));
+            if running {
+                *health = Health::Stopping;
+            }
+            running
+        });
         self.intake.close();
         let workers = join(std::mem::take(&mut self.workers));
-        if failed.is_none() {
+        if was_running {
             for partition in (0u16..).take(PARTITIONS) {
                 if self.sequencer.send(ToSequencer::Snapshot(partition)).is_err() {
                     break;
@@ -273,19 +274,15 @@ impl RunningNode {
         // The sequencer may be gone already when the node has failed.
         let _ = self.sequencer.send(ToSequencer::Stop);
         let stages = join(std::mem::take(&mut self.stages));
-        // It may have failed on the way, for example because the disk was still full.
-        let failed = match self.shared.health() {
-            Health::Stopped(reason) => Some(reason),
-            _ => None,
-        };
         self.shared.stop.store(true, Ordering::Release);
         if let Some(http) = self.http.take() {
             http.stop();
         }
         let background = join(std::mem::take(&mut self.background));
-        match failed {
-            Some(reason) => Err(StopError::Failed(reason)),
-            None => workers.and(stages).and(background),
+        match self.shared.health() {
+            // It may have failed on the way, for example because the disk was still full.
+            Health::Stopped(reason) => Err(StopError::Failed(reason)),
+            _ => workers.and(stages).and(background),
         }
     }
 }

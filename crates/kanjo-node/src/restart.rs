@@ -59,6 +59,19 @@ pub enum OpenLedgerError {
         /// Root in the header.
         expected: Hash,
     },
+    /// The header hashes in the log's tables are not those that the last header commits to.
+    #[error(
+        "the header hashes kept beside the log give history root {found}, block {height} says {expected}; \
+         remove the .idx files of the log, they are made anew from it"
+    )]
+    HistoryMismatch {
+        /// Height of the last block.
+        height: u64,
+        /// Root over the kept hashes.
+        found: Hash,
+        /// Root in the header.
+        expected: Hash,
+    },
     /// The log ends below what was final before.
     #[error(
         "the block log ends at height {log_end:?}, but {evidence} was written at height {height}, after that \
@@ -136,10 +149,7 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
         }
         restored => restored?,
     };
-    let mut history = AppendTree::new();
-    for hash in reader.header_hashes(0..reader.next_height())? {
-        history.push(Hash(hash));
-    }
+    let history = restore_history(&reader, &last)?;
     let tip = Tip {
         height: last.header.height,
         header_hash: last.header.hash(),
@@ -147,6 +157,21 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
         transactions,
     };
     Ok(Opened { genesis, voter, ledger, trees, history, log, index, checkpoints, tip, last })
+}
+
+/// The tree over all header hashes, as the log's tables give them; the last header tells whether they are right.
+fn restore_history(log: &LogReader, last: &SignedHeader) -> Result<AppendTree, OpenLedgerError> {
+    let mut history = AppendTree::new();
+    for hash in log.header_hashes(0..last.header.height)? {
+        history.push(Hash(hash));
+    }
+    let height = last.header.height;
+    let (found, expected) = (history.root(), last.header.history_root);
+    if found != expected {
+        return Err(OpenLedgerError::HistoryMismatch { height, found, expected });
+    }
+    history.push(last.header.hash());
+    Ok(history)
 }
 
 fn open_index(path: &Path) -> Result<Index, OpenLedgerError> {

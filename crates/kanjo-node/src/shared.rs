@@ -14,7 +14,7 @@ use kanjo_types::{ChainId, Genesis, Hash, TransactionId};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot, watch};
 
 /// The newest final block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,15 +101,22 @@ pub(crate) struct Submission {
     outcomes: Mutex<Vec<Option<SubmitOutcome>>>,
     remaining: AtomicUsize,
     done: Mutex<Option<oneshot::Sender<Vec<SubmitOutcome>>>>,
+    /// The request's share of the room for bodies, given back when its last transaction is settled, also when
+    /// the client has gone.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Submission {
-    pub(crate) fn new(count: usize) -> (Arc<Self>, oneshot::Receiver<Vec<SubmitOutcome>>) {
+    pub(crate) fn new(
+        count: usize,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> (Arc<Self>, oneshot::Receiver<Vec<SubmitOutcome>>) {
         let (sender, receiver) = oneshot::channel();
         let submission = Self {
             outcomes: Mutex::new(vec![None; count]),
             remaining: AtomicUsize::new(count),
             done: Mutex::new(Some(sender)),
+            _room: room,
         };
         (Arc::new(submission), receiver)
     }

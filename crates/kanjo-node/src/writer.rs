@@ -116,8 +116,13 @@ impl Writer {
         self.shared.in_flight.fetch_sub(settled, Ordering::AcqRel);
         sealed.replies.into_iter().for_each(crate::shared::Reply::send);
         for copy in sealed.copies {
-            // The checkpointer is gone only when the node stops; the log has everything.
-            let _ = self.copies.send(copy);
+            // The log has everything: a copy that finds no room is left out, and finality never waits for the
+            // disk of the checkpoints, except at the end, when each copy makes the next start faster.
+            if self.shared.health() == Health::Stopping {
+                let _ = self.copies.send(copy);
+            } else {
+                let _ = self.copies.try_send(copy);
+            }
         }
     }
 
@@ -135,7 +140,8 @@ impl Writer {
             };
         });
         let to_index = ToIndex { height: header.height, entries: entries.clone() };
-        let _ = self.index.send(to_index);
+        // Without room the indexer reads the block from the log: finality never waits for it.
+        let _ = self.index.try_send(to_index);
         if self.shared.blocks.receiver_count() > 0 {
             let summary = BlockSummary {
                 height: header.height,

@@ -18,19 +18,20 @@ use kanjo_types::outcome::Refusal;
 use kanjo_types::record::RowKey;
 use kanjo_types::stored::{Block, Location, decode_signed};
 use kanjo_types::transaction::Refused;
-use kanjo_types::{Genesis, Record, Table, TokenId, TransactionId, UserId, WalletId};
+use kanjo_types::{Genesis, Header, Record, Table, TokenId, TransactionId, UserId, WalletId};
 use serde::Deserialize;
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Versions and blocks in a page when the request does not say.
 const PAGE_DEFAULT: usize = 50;
 /// Blocks read for one page of a history.
 const PAGE_BLOCKS_MAX: usize = 256;
 /// Blocks read to find one version.
-const VERSION_BLOCKS_MAX: usize = 2_048;
+const VERSION_BLOCKS_MAX: usize = 512;
 /// How long a look-up by id waits for the index to catch up.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 
@@ -60,10 +61,15 @@ pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiEr
     }
 }
 
+/// Reads from disk that run at once; more wait, so that readers can't take the processor from payments.
+static READERS: Semaphore = Semaphore::const_new(4);
+
 /// Runs reading from disk away from the threads that serve requests.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    // Closed never: a static.
+    let _turn = READERS.acquire().await;
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(ApiError::stopped()))
 }
 
@@ -186,8 +192,9 @@ pub(super) async fn wallet(
     Path(id): Path<String>,
 ) -> Answer<WalletView> {
     let id: WalletId = parse(&id, "wallet")?;
-    let (mut view, newest) = {
+    let (view, newest) = {
         let ledger = api.shared.ledger.read();
+        let tip = api.shared.tip().height;
         let row = ledger.wallets().get(&id).ok_or_else(unknown_wallet)?;
         let mut newest = row.made_at().height;
         let mut balances = Vec::new();
@@ -210,10 +217,10 @@ pub(super) async fn wallet(
             });
             slot = Some(next);
         }
-        (WalletView { id, owner: row.owner, record: row.hash, balances, height: 0 }, newest)
+        let height = tip.max(newest);
+        (WalletView { id, owner: row.owner, record: row.hash, balances, height }, newest)
     };
     wait_final(&api.shared, newest).await?;
-    view.height = api.shared.tip().height;
     Ok(Json(view))
 }
 
@@ -417,8 +424,7 @@ pub(super) struct PageQuery {
     limit: Option<usize>,
 }
 
-pub(super) fn summary(shared: &Shared, block: &Block) -> BlockSummary {
-    let header = &block.header;
+pub(super) fn summary(shared: &Shared, header: &Header) -> BlockSummary {
     BlockSummary {
         height: header.height,
         time_ms: header.time_ms,
@@ -444,7 +450,8 @@ pub(super) async fn blocks(
         let start = end.saturating_sub(limit as u64);
         let mut blocks = Vec::with_capacity(limit);
         for height in (start..end).rev() {
-            blocks.push(summary(&api.shared, &history::read_block(&api.shared, height)?));
+            let at = history::read_header(&api.shared, height)?;
+            blocks.push(summary(&api.shared, &at.header));
         }
         Ok(BlockPage { blocks, next_before: (start > 0).then_some(start) })
     });

@@ -6,7 +6,7 @@ use super::lookup::{
     VersionQuery, blocking, find_version, locate, newest_state, parse, unknown_block, unknown_state,
 };
 use super::{Answer, Api};
-use crate::history::{self, Walk, read_block, rows_at};
+use crate::history::{self, Walk, read_block, read_header, rows_at};
 use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
 use crate::shared::{Shared, ToSequencer};
 use axum::Json;
@@ -232,7 +232,7 @@ fn header_at(shared: &Shared, height: u64) -> Result<SignedHeader, ApiError> {
     if height > tip {
         return Err(unknown_block(height, tip));
     }
-    Ok(signed_header(&read_block(shared, height)?))
+    Ok(read_header(shared, height)?)
 }
 
 /// `later`, with the place of block `height` in its history.

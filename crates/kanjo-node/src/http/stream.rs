@@ -14,10 +14,14 @@ use kanjo_types::{Record, WalletId};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 
 /// Events that a slow reader may lag behind before the stream waits for it.
 const EVENTS_WAITING_MAX: usize = 256;
+
+/// A reader that takes nothing for so long is given up.
+const READER_TIME_MAX: Duration = Duration::from_secs(30);
 
 type Events = mpsc::Sender<Result<Event, Infallible>>;
 
@@ -35,6 +39,11 @@ fn sse(
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let stream = tokio_stream::wrappers::ReceiverStream::new(events);
     Sse::new(stream).keep_alive(KeepAlive::default())
+}
+
+/// Sends an event; nothing when the reader is gone, or takes so long that it is given up.
+async fn deliver(events: &Events, event: Result<Event, Infallible>) -> Option<()> {
+    events.send_timeout(event, READER_TIME_MAX).await.ok()
 }
 
 /// The next final block; `Closed` when the node stops.
@@ -55,11 +64,11 @@ async fn catch_up(shared: &Arc<Shared>, events: &Events, mut next: u64) -> Optio
     while next <= shared.tip().height {
         let (shared_, height) = (shared.clone(), next);
         let read = move || {
-            let block = history::read_block(&shared_, height).ok()?;
-            Some(summary(&shared_, &block))
+            let at = history::read_header(&shared_, height).ok()?;
+            Some(summary(&shared_, &at.header))
         };
         let block = tokio::task::spawn_blocking(read).await.ok()??;
-        events.send(event("block", next, &block)?).await.ok()?;
+        deliver(events, event("block", next, &block)?).await?;
         next += 1;
     }
     Some(next)
@@ -87,7 +96,7 @@ pub(super) async fn blocks(
                     let Some(event) = event("block", block.summary.height, &block.summary) else {
                         return;
                     };
-                    if sender.send(event).await.is_err() {
+                    if deliver(&sender, event).await.is_none() {
                         return;
                     }
                 }
@@ -124,7 +133,7 @@ fn changes(block: &FinalBlock, wallet: WalletId) -> Vec<RecordView> {
 }
 
 /// New versions of a wallet's states as they become final (`event: change`, a `WalletEvent` each). A reader that
-/// falls more than 1,024 blocks behind gets `event: lagged` and should read the wallet's history.
+/// falls more than 64 blocks behind gets `event: lagged` and should read the wallet's history.
 #[utoipa::path(get, path = "/v1/stream/wallets/{id}", tag = "streams", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/event-stream"), (status = 404, body = ErrorBody)))]
 pub(super) async fn wallet(
@@ -151,7 +160,7 @@ pub(super) async fn wallet(
                 Err(broadcast::error::RecvError::Closed) => return,
             };
             for event in batch {
-                if sender.send(event).await.is_err() {
+                if deliver(&sender, event).await.is_none() {
                     return;
                 }
             }

@@ -6,9 +6,10 @@ use crate::shared::{Health, Submission};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use kanjo_api::frames::{self, FrameError};
 use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody, SUBMIT_BYTES_MAX, SubmitAnswer, SubmitOutcome};
 use kanjo_types::codec;
@@ -20,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// Memory for the bodies of submit requests under way, all together, in KiB. More are refused as `overloaded`.
 pub(super) const BODY_ROOM_KILOBYTES: usize = 512 << 10;
+const BYTES_MAX: u64 = SUBMIT_BYTES_MAX as u64;
 /// Longest time for a body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -44,11 +46,15 @@ pub(super) async fn submit(
     check_health(&api)?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
-    let (body, _room) = read_body(&api, &headers, body).await?;
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    if length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > BYTES_MAX) {
+        return Err(Refused::new(Refusal::TooLarge, "request").into());
+    }
+    let (body, room) = read_body(&api, body).await?;
     let media_type = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let sent = media_type(header::CONTENT_TYPE);
     if sent.starts_with(BINARY_MEDIA_TYPE) {
-        let answer = submit_frames(&api, &body).await?;
+        let answer = submit_frames(&api, &body, room).await?;
         if media_type(header::ACCEPT).contains("application/json") {
             return Ok(Json(answer).into_response());
         }
@@ -64,7 +70,7 @@ pub(super) async fn submit(
     let transaction: SignedTransaction = serde_json::from_slice(&body)
         .map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
     let raw = Bytes::from(codec::to_bytes(&transaction));
-    let mut outcomes = run(&api, vec![raw]).await?;
+    let mut outcomes = run(&api, vec![raw], room).await?;
     match outcomes.pop() {
         Some(SubmitOutcome::Refused { refusal, field }) => Err(Refused::new(refusal, field).into()),
         Some(outcome) => Ok(Json(outcome).into_response()),
@@ -72,27 +78,35 @@ pub(super) async fn submit(
     }
 }
 
-/// Reads the body of a request within the node's room for such bodies, and within a time.
+/// Reads the body of a request within the node's room for such bodies, and within a time. Room is taken for
+/// what has arrived, not for what is claimed.
 async fn read_body(
     api: &Api,
-    headers: &HeaderMap,
     body: Body,
-) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
-    let too_large = || ApiError::from(Refused::new(Refusal::TooLarge, "request"));
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    // A body of unknown length is taken for the largest.
-    let claimed = length.and_then(|length| length.parse().ok()).unwrap_or(SUBMIT_BYTES_MAX);
-    if claimed > SUBMIT_BYTES_MAX {
-        return Err(too_large());
-    }
-    let kilobytes = u32::try_from(claimed / 1_024 + 1).unwrap_or(u32::MAX);
-    let room = api.body_room.clone().try_acquire_many_owned(kilobytes);
-    let room = room.map_err(|_| ApiError::from(Refused::new(Refusal::Overloaded, "node")))?;
-    let read = axum::body::to_bytes(body, SUBMIT_BYTES_MAX);
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ApiError> {
+    let read = async {
+        let mut bytes = BytesMut::new();
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk =
+                chunk.map_err(|error| ApiError::bad_request(error.to_string(), "request"))?;
+            if bytes.len() + chunk.len() > SUBMIT_BYTES_MAX {
+                return Err(Refused::new(Refusal::TooLarge, "request").into());
+            }
+            let kilobytes = u32::try_from(chunk.len() / 1_024 + 1).unwrap_or(u32::MAX);
+            let more = api.body_room.clone().try_acquire_many_owned(kilobytes);
+            let more = more.map_err(|_| Refused::new(Refusal::Overloaded, "node"))?;
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok((bytes.freeze(), room))
+    };
     match tokio::time::timeout(BODY_TIME_MAX, read).await {
-        Ok(Ok(bytes)) => Ok((bytes, room)),
-        Ok(Err(error)) if error.to_string().contains("length limit") => Err(too_large()),
-        Ok(Err(error)) => Err(ApiError::bad_request(error.to_string(), "request")),
+        Ok(read) => read,
         Err(_) => {
             let sentence = "The request took more than 30 seconds to arrive; nothing was taken.";
             Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "too_slow", sentence).field("request"))
@@ -109,7 +123,11 @@ fn check_health(api: &Api) -> Result<(), ApiError> {
     Err(Refused::new(refusal, "node").into())
 }
 
-async fn submit_frames(api: &Api, body: &Bytes) -> Result<SubmitAnswer, ApiError> {
+async fn submit_frames(
+    api: &Api,
+    body: &[u8],
+    room: Option<OwnedSemaphorePermit>,
+) -> Result<SubmitAnswer, ApiError> {
     let ranges = frames::split(body).map_err(|error| match error {
         FrameError::Truncated { offset } => {
             Refused::new(Refusal::Malformed, format!("frame at byte {offset} is cut short"))
@@ -119,15 +137,21 @@ async fn submit_frames(api: &Api, body: &Bytes) -> Result<SubmitAnswer, ApiError
             Refused::new(Refusal::TooLarge, format!("frame at byte {offset}"))
         }
     })?;
-    let raws: Vec<Bytes> = ranges.into_iter().map(|range| body.slice(range)).collect();
+    // Copies, because a slice would keep the whole request in memory as long as one transaction of it.
+    let slices = ranges.into_iter().filter_map(|range| body.get(range));
+    let raws: Vec<Bytes> = slices.map(Bytes::copy_from_slice).collect();
     if raws.is_empty() {
         return Ok(SubmitAnswer { outcomes: Vec::new() });
     }
-    Ok(SubmitAnswer { outcomes: run(api, raws).await? })
+    Ok(SubmitAnswer { outcomes: run(api, raws, room).await? })
 }
 
-async fn run(api: &Api, raws: Vec<Bytes>) -> Result<Vec<SubmitOutcome>, ApiError> {
-    let (submission, outcomes) = Submission::new(raws.len());
+async fn run(
+    api: &Api,
+    raws: Vec<Bytes>,
+    room: Option<OwnedSemaphorePermit>,
+) -> Result<Vec<SubmitOutcome>, ApiError> {
+    let (submission, outcomes) = Submission::new(raws.len(), room);
     api.intake
         .submit(&submission, raws)
         .map_err(|refusal| ApiError::from(Refused::new(refusal, "node")))?;
