@@ -110,6 +110,14 @@ pub struct AuthorKeys {
     pub(crate) author: Author,
 }
 
+impl AuthorKeys {
+    /// Hash of the author's record with these keys; zero for a user that registers itself.
+    #[must_use]
+    pub fn record(&self) -> Hash {
+        self.author.record
+    }
+}
+
 impl Ledger {
     /// The keys that must sign `transaction` in the present state.
     #[must_use]

@@ -7,7 +7,9 @@ use crate::metrics::Stage;
 use crate::shared::{Shared, Submission, ToSequencer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use kanjo_ledger::admission::AuthorKeys;
 use kanjo_ledger::{Ledger, Prepared, Verified, prepare, verify};
+use kanjo_types::Hash;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::transaction::Refused;
 use parking_lot::Mutex;
@@ -37,7 +39,40 @@ pub(crate) struct Checked {
     pub submission: Arc<Submission>,
     /// Position of the first in the submission.
     pub first: usize,
-    pub items: Vec<Result<Verified, Refused>>,
+    pub items: Vec<Item>,
+}
+
+/// A transaction after its signatures were checked.
+pub(crate) enum Item {
+    /// Good against the author's keys of that moment.
+    Verified(Verified),
+    /// Refused for good.
+    Refused(Refused),
+    /// Refused against the author's keys of that moment. A transaction before it may bring the author, or other
+    /// keys: then it gets another look at its turn.
+    Doubtful(Box<Doubtful>),
+}
+
+/// See [`Item::Doubtful`].
+pub(crate) struct Doubtful {
+    refused: Refused,
+    prepared: Prepared,
+    /// Hash of the author's record at that moment.
+    record: Option<Hash>,
+}
+
+impl Doubtful {
+    /// Checks again if the author's keys are others now.
+    ///
+    /// # Errors
+    /// The refusal, the earlier one when nothing has changed.
+    pub(crate) fn settle(self, ledger: &Ledger) -> Result<Verified, Refused> {
+        let keys = ledger.author_keys(self.prepared.transaction());
+        if keys.as_ref().map(AuthorKeys::record) == self.record {
+            return Err(self.refused);
+        }
+        verify(vec![(self.prepared, keys)]).pop().unwrap_or(Err(self.refused))
+    }
 }
 
 /// Cuts a request into jobs of at most [`JOB_MAX`] transactions and about [`JOB_BYTES_MAX`] bytes.
@@ -175,6 +210,7 @@ fn check(shared: &Shared, jobs: Vec<Job>) -> Vec<Checked> {
         prepared.extend(job.raws.into_iter().map(|raw| prepare(raw, shared.chain)));
     }
     let mut to_verify = Vec::with_capacity(prepared.len());
+    let mut checked_against = Vec::with_capacity(prepared.len());
     let now_ms = shared.clock.now_ms();
     let places: Vec<Option<Refused>> = {
         let ledger = shared.ledger.read();
@@ -185,19 +221,27 @@ fn check(shared: &Shared, jobs: Vec<Job>) -> Vec<Checked> {
                     return Some(refused);
                 }
                 let keys = ledger.author_keys(item.transaction());
+                checked_against.push((item.raw().clone(), keys.as_ref().map(AuthorKeys::record)));
                 to_verify.push((item, keys));
                 None
             }
         };
         prepared.into_iter().map(take).collect()
     };
-    let mut verified = verify(to_verify).into_iter();
+    let verified = verify(to_verify).into_iter().zip(checked_against);
+    let mut verified = verified.map(|(outcome, (raw, record))| match outcome {
+        Ok(verified) => Item::Verified(verified),
+        Err(refused) => match prepare(raw, shared.chain) {
+            Ok(prepared) => Item::Doubtful(Box::new(Doubtful { refused, prepared, record })),
+            Err(refused) => Item::Refused(refused),
+        },
+    });
     let mut places = places.into_iter();
     shells
         .into_iter()
         .map(|(ticket, submission, first, count)| {
             let items = places.by_ref().take(count).filter_map(|refused| match refused {
-                Some(refused) => Some(Err(refused)),
+                Some(refused) => Some(Item::Refused(refused)),
                 None => verified.next(),
             });
             Checked { ticket, submission, first, items: items.collect() }

@@ -1,7 +1,7 @@
 //! The sequencer: takes checked transactions in ticket order, executes them, cuts blocks.
 
 use crate::background::PartitionCopy;
-use crate::intake::Checked;
+use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
 use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
@@ -167,7 +167,12 @@ impl Sequencer {
         for (offset, item) in checked.items.into_iter().enumerate() {
             let number = self.open.entries.len();
             let position = u32::try_from(number).unwrap_or(u32::MAX);
-            let outcome = item.and_then(|verified| {
+            let verified = match item {
+                Item::Verified(verified) => Ok(verified),
+                Item::Refused(refused) => Err(refused),
+                Item::Doubtful(doubtful) => doubtful.settle(&ledger),
+            };
+            let outcome = verified.and_then(|verified| {
                 let entry = ledger.execute(context, position, &verified)?;
                 let at = Location { height: context.height, position };
                 let outcome = recorded(&entry, at);

@@ -1016,7 +1016,7 @@ fn a_clock_that_jumps_ahead_and_back_does_not_let_a_payment_in_twice() {
 }
 
 #[test]
-fn a_user_made_in_the_same_request_pays_at_once_or_is_told_to_send_again() {
+fn a_user_made_in_a_request_pays_in_the_same_request() {
     let world = World::new(2);
     let node = world.start();
     let client = client(&node);
@@ -1037,14 +1037,31 @@ fn a_user_made_in_the_same_request_pays_at_once_or_is_told_to_send_again() {
         pays.clone(),
     ];
     let outcomes = submit_all(&client, &request);
-    assert!(is_done(&outcomes[0]) && is_done(&outcomes[1]), "{outcomes:?}");
-    if !is_done(&outcomes[2]) {
-        let SubmitOutcome::Refused { refusal, .. } = outcomes[2] else { panic!("{outcomes:?}") };
-        assert_eq!(refusal, Refusal::UnknownAuthor);
-        assert!(refusal.is_temporary(), "the same bytes may be sent again");
-        assert!(is_done(&client.submit(&pays).expect("final")));
-    }
+    assert!(outcomes.iter().all(is_done), "{outcomes:?}");
     assert_eq!(balance(&client, wallet, VSM), 6);
+    stop(node);
+    world.assert_audit_clean(Arc::new(RealDisk));
+}
+
+#[test]
+fn new_keys_count_from_the_next_transaction_of_the_same_request_on() {
+    let world = World::new(2);
+    let node = world.start();
+    let client = client(&node);
+    let pay_with = |seed| {
+        world.draft(0).operations([world.transfer(0, 1, 1)]).sign(&key(seed)).expect("signed")
+    };
+    let rotate = |to, with| {
+        let operation = Operation::RotateKeys { user: world.users[0], access: access(to) };
+        world.draft(0).operations([operation]).sign(&key(with)).expect("signed")
+    };
+    let request =
+        [pay_with(0), rotate(70, 0), pay_with(0), pay_with(70), rotate(71, 70), pay_with(71)];
+    let outcomes = submit_all(&client, &request);
+    let done: Vec<bool> = outcomes.iter().map(is_done).collect();
+    assert_eq!(done, [true, true, false, true, true, true], "{outcomes:?}");
+    let SubmitOutcome::Refused { refusal, .. } = outcomes[2] else { panic!("{outcomes:?}") };
+    assert_eq!(refusal, Refusal::BadSignature);
     stop(node);
     world.assert_audit_clean(Arc::new(RealDisk));
 }
