@@ -1,6 +1,8 @@
 //! The project's verbs, the same by hand and in continuous integration: `cargo xtask <verb>`.
 
 use std::env;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -9,7 +11,7 @@ cargo xtask <verb>
 
   test          everything a change must pass: format, lints, docs, all tests, the demo
   fmt           format the code
-  lint          format check and clippy
+  lint          format check, line lengths and clippy
   docs          build the documentation, warnings are errors
   unit          all tests except the crash test
   crash [N]     kill a node N times under load and check what is left (default 200)
@@ -43,8 +45,38 @@ fn run(command: &mut Command) -> Step {
     }
 }
 
+/// Longest comment line, and longest line of code: the formatter leaves long texts alone.
+const COMMENT_MAX: usize = 100;
+const CODE_MAX: usize = 140;
+
+fn long_lines(dir: &Path, found: &mut Vec<String>) -> Result<(), std::io::Error> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            long_lines(&path, found)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path)?;
+            for (number, line) in (1..).zip(text.lines()) {
+                let comment = line.trim_start().starts_with("//");
+                let max = if comment { COMMENT_MAX } else { CODE_MAX };
+                if line.chars().count() > max {
+                    found.push(format!("{}:{number}: longer than {max} columns", path.display()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 fn lint() -> Step {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    let mut found = Vec::new();
+    for dir in ["crates", "xtask"] {
+        long_lines(Path::new(dir), &mut found).map_err(|error| format!("{dir}: {error}"))?;
+    }
+    if !found.is_empty() {
+        return Err(found.join("\n"));
+    }
     let clippy = ["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"];
     run(&mut cargo(&clippy))
 }

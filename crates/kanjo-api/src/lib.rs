@@ -5,7 +5,8 @@
 //!
 //! # Invariants
 //! - An answer speaks of final blocks only: certified and on disk.
-//! - Every refusal carries a stable `code`, a sentence, and the field that caused it ([`ErrorBody`]).
+//! - Every refusal carries a stable `code`, a sentence, and the field that caused it
+//!   ([`ErrorBody`]).
 #![forbid(unsafe_code)]
 
 pub mod frames;
@@ -102,7 +103,8 @@ pub struct Status {
     pub time_ms: u64,
     /// Transactions in all final blocks, failed ones included.
     pub transactions: u64,
-    /// Users, wallets, tokens and wallet states, those of the blocks on their way to be final included.
+    /// Users, wallets, tokens and wallet states, those of the blocks on their way to be final
+    /// included.
     pub rows: RowCounts,
     /// Longest distance of `valid_until_ms` from now.
     pub replay_window_ms: u64,

@@ -3,7 +3,8 @@
 use crate::binary::decode;
 use kanjo_api::{SubmitAnswer, frames};
 
-/// A submit request: the ranges lie in the input, one behind the other, and framed again they are the input.
+/// A submit request: the ranges lie in the input, one behind the other, and framed again they are
+/// the input.
 pub fn http_frames(data: &[u8]) {
     let Ok(ranges) = frames::split(data) else { return };
     let mut end = 0;

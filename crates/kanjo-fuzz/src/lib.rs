@@ -1,13 +1,15 @@
 //! Fuzz entry points: what Kanjo reads from outside never panics, and what it accepts has one form.
 //!
-//! Each function takes any bytes and asserts two properties: the reader returns (a value or an error, never a
-//! panic), and a value that was read writes the same bytes again. They need no fuzzer: `tests/bounded.rs` runs
-//! all of [`TARGETS`] on mutated valid encodings, `fuzz/` gives each to libFuzzer.
+//! Each function takes any bytes and asserts two properties: the reader returns (a value or an
+//! error, never a panic), and a value that was read writes the same bytes again. They need no
+//! fuzzer: `tests/bounded.rs` runs all of [`TARGETS`] on mutated valid encodings, `fuzz/` gives
+//! each to libFuzzer.
 //!
 //! # Adding a target
 //! 1. Write a `pub fn name(data: &[u8])` in a module of this crate.
 //! 2. Add `("name", name)` to [`TARGETS`], in alphabetical order.
-//! 3. Copy a file in `fuzz/fuzz_targets/` under the new name, and add its `[[bin]]` to `fuzz/Cargo.toml`.
+//! 3. Copy a file in `fuzz/fuzz_targets/` under the new name, and add its `[[bin]]` to
+//!    `fuzz/Cargo.toml`.
 //!
 //! 4. Put valid inputs for it into `tests/corpus/mod.rs`.
 //!

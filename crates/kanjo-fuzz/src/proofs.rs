@@ -1,4 +1,5 @@
-//! Proofs from anybody, checked against a fixed ledger: whatever checks must be true of that ledger.
+//! Proofs from anybody, checked against a fixed ledger: whatever checks must be true of that
+//! ledger.
 
 use crate::binary::decode;
 use crate::sample::{Sample, sample};

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
-/// Reads JSON and asserts that the value written again is the same value with the same canonical bytes.
-/// (The text itself may differ: spaces, the order of fields, escapes.)
+/// Reads JSON and asserts that the value written again is the same value with the same canonical
+/// bytes. (The text itself may differ: spaces, the order of fields, escapes.)
 fn json<T>(data: &[u8]) -> Option<T>
 where
     T: DeserializeOwned + Serialize + PartialEq + Debug + borsh::BorshSerialize,
@@ -63,7 +63,8 @@ pub fn header_json(data: &[u8]) {
     }
 }
 
-/// Reads a text form and asserts that the value's own text is the given one but for capitals and spaces around.
+/// Reads a text form and asserts that the value's own text is the given one but for capitals and
+/// spaces around.
 fn text<T: FromStr + Display + PartialEq>(given: &str) {
     let Ok(value) = given.parse::<T>() else { return };
     let own = value.to_string();

@@ -2,8 +2,9 @@
 //!
 //! `KANJO_FUZZ_SECONDS=60` goes on for that long, with the inputs that come after the fixed ones.
 //!
-//! The corpus is the valid encodings in `vectors/` and what a small real ledger gives (`corpus`). A failure
-//! prints the target and the input; put the input into `regressions` below when it is mended.
+//! The corpus is the valid encodings in `vectors/` and what a small real ledger gives (`corpus`). A
+//! failure prints the target and the input; put the input into `regressions` below when it is
+//! mended.
 #![allow(
     missing_docs,
     clippy::expect_used,
@@ -59,7 +60,8 @@ impl Mutator {
             4 => bytes[at] = bytes[at].wrapping_add(if self.below(2) == 0 { 1 } else { 0xff }),
             5 => bytes.truncate(at),
             6 => {
-                // A length that lies: small, large, or one off, in 1, 2, 4 or 8 little-endian bytes.
+                // A length that lies: small, large, or one off, in 1, 2, 4 or 8 little-endian
+                // bytes.
                 let value = [0, 1, 0x7f, 0xffff, 0x7fff_ffff, u64::MAX, self.random.next_u64()];
                 let value = value[self.below(7)].to_le_bytes();
                 let width = [1, 2, 4, 8][self.below(4)];

@@ -1,6 +1,8 @@
-//! How fast one thread executes plain transfers, by stage. Signatures are checked before the clock starts.
+//! How fast one thread executes plain transfers, by stage. Signatures are checked before the clock
+//! starts.
 //!
-//! `cargo run --release -p kanjo-ledger --example ledger_speed -- [accounts] [payments] [block size]`
+//! `cargo run --release -p kanjo-ledger --example ledger_speed -- [accounts] [payments] [block
+//! size]`
 #![allow(
     clippy::unwrap_used,
     clippy::float_arithmetic,

@@ -65,7 +65,8 @@ impl Verified {
     }
 }
 
-/// Decodes a transaction and checks everything that needs neither the ledger's state nor a signature.
+/// Decodes a transaction and checks everything that needs neither the ledger's state nor a
+/// signature.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`], [`Refusal::Malformed`], [`Refusal::WrongChain`], or what
@@ -102,7 +103,8 @@ pub(crate) struct Author {
     pub slot: Option<Slot>,
 }
 
-/// The keys that must have signed: the author's, or those a new user brings when it registers itself.
+/// The keys that must have signed: the author's, or those a new user brings when it registers
+/// itself.
 #[derive(Debug, Clone)]
 pub struct AuthorKeys {
     /// The keys.

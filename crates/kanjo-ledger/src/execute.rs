@@ -1,8 +1,8 @@
 //! Execution: one verified transaction against the present state.
 //!
-//! Operations are tried in order on a scratch pad; when all pass, the transaction's record is made, then the
-//! new versions, then the tables change. When one fails, the scratch pad is thrown away and the failure is
-//! recorded under the id.
+//! Operations are tried in order on a scratch pad; when all pass, the transaction's record is made,
+//! then the new versions, then the tables change. When one fails, the scratch pad is thrown away
+//! and the failure is recorded under the id.
 
 use crate::admission::{Verified, verify_again};
 use crate::ledger::{BlockContext, Ledger};
@@ -19,12 +19,12 @@ use kanjo_types::{Amount, Hash, Operation, TokenId, UserId, WalletId};
 type Step = Result<(), ResultCode>;
 
 impl Ledger {
-    /// Executes a transaction as number `position` of `block`. The outcome, done or failed, is to be
-    /// recorded.
+    /// Executes a transaction as number `position` of `block`. The outcome, done or failed, is to
+    /// be recorded.
     ///
     /// # Errors
-    /// A refusal, with nothing changed and nothing to record: expired, valid for too long, id already used,
-    /// unknown author, or signatures that no longer fit the author's keys.
+    /// A refusal, with nothing changed and nothing to record: expired, valid for too long, id
+    /// already used, unknown author, or signatures that no longer fit the author's keys.
     pub fn execute(
         &mut self,
         block: BlockContext,
@@ -89,8 +89,9 @@ impl Ledger {
         Ok(())
     }
 
-    /// The hash of the author's present record, whose keys the signatures fit: those they were checked
-    /// against, or the new ones when they changed in between. Zero for a user that registers itself.
+    /// The hash of the author's present record, whose keys the signatures fit: those they were
+    /// checked against, or the new ones when they changed in between. Zero for a user that
+    /// registers itself.
     fn author_record(&self, transaction: &Verified) -> Result<Hash, Refused> {
         let checked = transaction.author();
         let present = checked.slot.and_then(|slot| self.users.at(slot));
@@ -251,8 +252,8 @@ impl Ledger {
         in_batch || self.tokens.find(&token).is_some()
     }
 
-    /// The owner of a wallet. Remembers where the wallet is, and drafts its state in `token` if there is one:
-    /// callers are about to change that state.
+    /// The owner of a wallet. Remembers where the wallet is, and drafts its state in `token` if
+    /// there is one: callers are about to change that state.
     fn wallet_owner(&mut self, wallet: WalletId, token: TokenId) -> Option<UserId> {
         if !self.scratch.wallets.is_empty()
             && let Some(draft) = self.scratch.wallets.get(&wallet)

@@ -9,9 +9,9 @@ fn row(record: Record) -> Row {
     Row { hash: record.hash(), record, previous_at: Location::default() }
 }
 
-/// The rows that `genesis` defines, in the order of the file: users, tokens, wallets each followed by its
-/// states by ascending token. Their transaction link is the chain id. `genesis` must have passed
-/// [`Genesis::check`]; what it does not define is left out.
+/// The rows that `genesis` defines, in the order of the file: users, tokens, wallets each followed
+/// by its states by ascending token. Their transaction link is the chain id. `genesis` must have
+/// passed [`Genesis::check`]; what it does not define is left out.
 #[must_use]
 pub fn genesis_rows(genesis: &Genesis) -> Vec<Row> {
     let chain = genesis.chain_id();

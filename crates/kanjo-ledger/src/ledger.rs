@@ -217,9 +217,9 @@ impl Ledger {
         self.dirty.extend(before.map(|before| (record::Table::WalletStates, before)));
     }
 
-    /// Takes a changed balance into the sum. Between the rows of one transaction, and between partitions of
-    /// different heights on restart, the sum may pass 2¹²⁸ either way; it wraps, and is exact when all rows
-    /// are in, because what was issued fits.
+    /// Takes a changed balance into the sum. Between the rows of one transaction, and between
+    /// partitions of different heights on restart, the sum may pass 2¹²⁸ either way; it wraps, and
+    /// is exact when all rows are in, because what was issued fits.
     fn count(&mut self, token: TokenId, old: u128, new: u128) {
         let position = token.0.saturating_sub(1) as usize;
         if self.circulating.len() <= position {
@@ -233,8 +233,8 @@ impl Ledger {
     /// Ends a block: what it changed, each leaf once.
     ///
     /// # Panics
-    /// When the balances of a token no longer add up to issued − redeemed: the software is wrong, and no
-    /// block may be made from it.
+    /// When the balances of a token no longer add up to issued − redeemed: the software is wrong,
+    /// and no block may be made from it.
     pub fn end_block(&mut self) -> BlockEffects {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.sort_unstable();
@@ -267,7 +267,8 @@ impl Ledger {
         self.circulating.get(position).copied().unwrap_or(0)
     }
 
-    /// Checks for every token that balances add up to issued − redeemed, from the balances themselves.
+    /// Checks for every token that balances add up to issued − redeemed, from the balances
+    /// themselves.
     ///
     /// # Errors
     /// The first token that does not, with both sums.
@@ -312,8 +313,9 @@ impl Ledger {
         }
     }
 
-    /// Takes the outcome of a final block from the log, without executing it: for restart. Partitions for
-    /// which `applies` is false already contain the block (their checkpoint is at or above its height).
+    /// Takes the outcome of a final block from the log, without executing it: for restart.
+    /// Partitions for which `applies` is false already contain the block (their checkpoint is at or
+    /// above its height).
     pub fn redo(&mut self, block: &Block, applies: impl Fn(u16) -> bool) {
         let at = |position| Location { height: block.header.height, position };
         for row in &block.genesis_rows {

@@ -1,19 +1,22 @@
 //! The rules of the ledger: signed transactions in, record versions and receipts out.
 //!
-//! Pure and deterministic: no clock, no randomness, no I/O. Hash maps are used for look-ups only and never
-//! walked, so their order can't show. Every node that is given the same transactions in the same order with
-//! the same block times makes the same records, bit for bit.
+//! Pure and deterministic: no clock, no randomness, no I/O. Hash maps are used for look-ups only
+//! and never walked, so their order can't show. Every node that is given the same transactions in
+//! the same order with the same block times makes the same records, bit for bit.
 //!
 //! # Place in the flow
-//! `admission` (decode, shape) → `admission::verify` (signatures, many at a time) → [`Ledger::execute`] in
-//! the order of the block → [`Ledger::end_block`] (changed leaves for the state trees, supplies).
+//! `admission` (decode, shape) → `admission::verify` (signatures, many at a time) →
+//! [`Ledger::execute`] in the order of the block → [`Ledger::end_block`] (changed leaves for the
+//! state trees, supplies).
 //!
 //! # Invariants
 //! - A transaction is done whole or not at all; a failed one leaves only its receipt.
-//! - For each token, the sum of all balances = issued − redeemed after every block (asserted, also in release).
-//! - A record version refers to the hash of the version before it and to the transaction it came from.
-//! - An id that was recorded is never recorded again: it is remembered until its `valid_until` has passed, and
-//!   from then on the transaction is refused as expired.
+//! - For each token, the sum of all balances = issued − redeemed after every block (asserted, also
+//!   in release).
+//! - A record version refers to the hash of the version before it and to the transaction it came
+//!   from.
+//! - An id that was recorded is never recorded again: it is remembered until its `valid_until` has
+//!   passed, and from then on the transaction is refused as expired.
 #![forbid(unsafe_code)]
 
 pub mod admission;

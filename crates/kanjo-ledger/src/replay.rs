@@ -1,8 +1,8 @@
 //! Transaction ids that are remembered so that none is taken twice.
 //!
-//! Ids are kept until their `valid_until` has passed, in buckets of one minute of `valid_until`, so that
-//! forgetting is dropping a bucket. The first 16 bytes of an id are kept: making two transactions that share
-//! them takes 2⁶⁴ work and only gets the maker's own second one refused.
+//! Ids are kept until their `valid_until` has passed, in buckets of one minute of `valid_until`, so
+//! that forgetting is dropping a bucket. The first 16 bytes of an id are kept: making two
+//! transactions that share them takes 2⁶⁴ work and only gets the maker's own second one refused.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use hashbrown::HashSet;
@@ -59,7 +59,8 @@ impl ReplayWindow {
         }
     }
 
-    /// Forgets ids whose `valid_until` lies before `time_ms` for certain: from there on they are expired.
+    /// Forgets ids whose `valid_until` lies before `time_ms` for certain: from there on they are
+    /// expired.
     pub fn forget_before(&mut self, time_ms: u64) {
         let first_kept = time_ms / BUCKET_MS;
         for buckets in &mut self.partitions {

@@ -1,4 +1,5 @@
-//! Rows as they stand in memory: the newest version of each record, without what its block in the log keeps.
+//! Rows as they stand in memory: the newest version of each record, without what its block in the
+//! log keeps.
 
 use crate::table::Row;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -75,7 +76,8 @@ pub struct StateRow {
     pub wallet: WalletId,
     /// Which token.
     pub token: TokenId,
-    /// Slot of the wallet's row, in the partition that the two share: it spares a look-up for each payment.
+    /// Slot of the wallet's row, in the partition that the two share: it spares a look-up for each
+    /// payment.
     pub wallet_slot: u32,
     /// What it holds.
     pub balance: Amount,

@@ -1,11 +1,12 @@
 //! A table in memory: rows by slot, an index by key, and the order of keys, in 64 partitions.
 //!
 //! # Invariants
-//! - A row keeps its slot for ever; slots are given in order of creation, from 1. Slot 0 is the bound below
-//!   every key.
+//! - A row keeps its slot for ever; slots are given in order of creation, from 1. Slot 0 is the
+//!   bound below every key.
 //! - `next` chains the slots of a partition by ascending key, from slot 0 to `END`.
-//! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted keys. It holds
-//!   slots alone (5 bytes a row; the key is in the row), so that it stays in the processor's caches.
+//! - `index` is for look-up only and never walked: its hasher is seeded at random against crafted
+//!   keys. It holds slots alone (5 bytes a row; the key is in the row), so that it stays in the
+//!   processor's caches.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use kanjo_proof::state::Leaf;
@@ -182,8 +183,8 @@ impl<R: Row> Table<R> {
         self.at(self.find(key)?)
     }
 
-    /// Replaces the row with the same key, or appends it. Returns its slot and, for a new row, the slot whose
-    /// link now leads to it.
+    /// Replaces the row with the same key, or appends it. Returns its slot and, for a new row, the
+    /// slot whose link now leads to it.
     pub fn put(&mut self, row: R) -> (Slot, Option<Slot>) {
         let key = row.key();
         let partition = R::row_key(&key).partition();

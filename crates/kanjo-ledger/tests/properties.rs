@@ -1,7 +1,8 @@
 //! Random histories against a simple model, and against the ledger itself by other ways.
 //!
-//! [`common::Chain`] checks after every block: conservation, version chains and links, trees built in steps
-//! against trees built at once, blocks through their encoding, and a ledger that only redoes blocks.
+//! [`common::Chain`] checks after every block: conservation, version chains and links, trees built
+//! in steps against trees built at once, blocks through their encoding, and a ledger that only
+//! redoes blocks.
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -377,7 +378,8 @@ fn config(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(config(400))]
 
-    /// The model agrees, every invariant of `Chain` holds, and a second ledger does exactly the same.
+    /// The model agrees, every invariant of `Chain` holds, and a second ledger does exactly the
+    /// same.
     #[test]
     fn the_ledger_follows_the_model_and_is_deterministic(history in histories()) {
         let run = run(&history);
@@ -391,8 +393,8 @@ proptest! {
         prop_assert!(snapshots(&second) == snapshots(&run.chain.ledger));
     }
 
-    /// A ledger put together from partitions copied at different heights, then redoing the log up to some
-    /// height, is the same ledger: same rows, same roots, same answers from then on.
+    /// A ledger put together from partitions copied at different heights, then redoing the log up
+    /// to some height, is the same ledger: same rows, same roots, same answers from then on.
     #[test]
     fn a_restart_from_copies_of_different_heights_gives_the_same_ledger(
         history in histories(),

@@ -1,4 +1,5 @@
-//! Scenario tables a banker could read: `tests/scenarios/*.txt`. How to write one: `tests/scenarios/README.md`.
+//! Scenario tables a banker could read: `tests/scenarios/*.txt`. How to write one:
+//! `tests/scenarios/README.md`.
 #![allow(missing_docs, reason = "tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -317,7 +318,8 @@ impl World {
         }
     }
 
-    /// Signs what a row says. `who` is `alice`, or `alice with KEYS`, `alice with 0 2`, `alice with KEYS 0 2`.
+    /// Signs what a row says. `who` is `alice`, or `alice with KEYS`, `alice with 0 2`, `alice with
+    /// KEYS 0 2`.
     fn sign(&mut self, who: &str, does: &str) -> SignedTransaction {
         let (name, with) = who.split_once(" with ").unwrap_or((who, ""));
         let mut parts = does.split(", ").map(str::trim);

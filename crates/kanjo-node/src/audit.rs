@@ -1,9 +1,10 @@
-//! The offline audit: recomputes everything from the genesis and compares it with what the log says.
+//! The offline audit: recomputes everything from the genesis and compares it with what the log
+//! says.
 //!
-//! For each block: the link to its parent, the history root, the certificate, every signature, the execution of
-//! every transaction under the rules, every record version with its links, the roots over transactions,
-//! receipts and state, and the supplies. Nothing of the node's own state (checkpoints, index) is trusted or
-//! used. The first thing wrong is named.
+//! For each block: the link to its parent, the history root, the certificate, every signature, the
+//! execution of every transaction under the rules, every record version with its links, the roots
+//! over transactions, receipts and state, and the supplies. Nothing of the node's own state
+//! (checkpoints, index) is trusted or used. The first thing wrong is named.
 
 use crate::data::{self, DataError};
 use crate::restart::check_nothing_lost;
@@ -94,11 +95,12 @@ fn compare<T: PartialEq + std::fmt::Debug>(
     Err(wrong(record, format!("is {found:?}, recomputed {expected:?}")))
 }
 
-/// Audits the ledger in `dir`. The node must not be running on it. The log is opened as a start opens it: an
-/// unfinished write at its end is cut off; nothing else is changed.
+/// Audits the ledger in `dir`. The node must not be running on it. The log is opened as a start
+/// opens it: an unfinished write at its end is cut off; nothing else is changed.
 ///
 /// # Errors
-/// [`AuditError`] when there is nothing that could be audited; damage is not an error but a [`Finding`].
+/// [`AuditError`] when there is nothing that could be audited; damage is not an error but a
+/// [`Finding`].
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<Report, AuditError> {
     verify_on(dir, Arc::new(RealDisk), progress)
 }

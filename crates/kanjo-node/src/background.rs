@@ -57,8 +57,8 @@ pub(crate) fn index_entries(entries: &[Entry], genesis_rows: &[Row]) -> Vec<Inde
 /// How long the indexer waits for a block before it looks at the log by itself.
 const INDEX_PAUSE: Duration = Duration::from_millis(100);
 
-/// Indexes final blocks as they come. What the index lacks at the start, and what the writer had no room to
-/// hand over, is read from the log: payments never wait for the index.
+/// Indexes final blocks as they come. What the index lacks at the start, and what the writer had no
+/// room to hand over, is read from the log: payments never wait for the index.
 pub(crate) fn run_indexer(shared: &Shared, blocks: &Receiver<ToIndex>) {
     let cpu = shared.metrics.thread(Stage::Background);
     if let Err(reason) = index_all(shared, blocks, &cpu) {
@@ -94,7 +94,8 @@ fn index_all(shared: &Shared, blocks: &Receiver<ToIndex>, cpu: &ThreadClock) -> 
     }
 }
 
-/// Asks for one partition after the other, so that each is copied about once in the configured time.
+/// Asks for one partition after the other, so that each is copied about once in the configured
+/// time.
 pub(crate) fn run_checkpoint_clock(shared: &Shared, sequencer: &Sender<ToSequencer>) {
     let interval = Duration::from_secs(shared.config.checkpoint_interval_s.max(1));
     let pause = interval / u32::try_from(PARTITIONS).unwrap_or(64);

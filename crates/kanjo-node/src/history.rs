@@ -1,4 +1,5 @@
-//! Reading back: blocks from the log, record versions from blocks, a wallet's past by its own links.
+//! Reading back: blocks from the log, record versions from blocks, a wallet's past by its own
+//! links.
 
 use crate::shared::Shared;
 use kanjo_api::RecordView;
@@ -51,7 +52,8 @@ pub(crate) fn rows_at(block: &Block, position: u32) -> &[Row] {
     block.entries.get(position as usize).map_or(&[], |entry| &entry.rows)
 }
 
-/// Blocks read one after the other; the last one is kept, since versions made close together share it.
+/// Blocks read one after the other; the last one is kept, since versions made close together share
+/// it.
 pub(crate) struct Walk<'a> {
     shared: &'a Shared,
     block: Option<Block>,
@@ -71,7 +73,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The version of the row `key` of `table` that was made at `at`, and where the one before it was made.
+/// The version of the row `key` of `table` that was made at `at`, and where the one before it was
+/// made.
 pub(crate) fn version_at(
     walk: &mut Walk<'_>,
     table: Table,

@@ -1,7 +1,7 @@
 //! Intake: requests become jobs, jobs are decoded and their signatures checked on all cores.
 //!
-//! Jobs carry a ticket; the sequencer takes them in ticket order, so payments of one request, and requests
-//! that came one after the other, keep their order although many threads work on them.
+//! Jobs carry a ticket; the sequencer takes them in ticket order, so payments of one request, and
+//! requests that came one after the other, keep their order although many threads work on them.
 
 use crate::metrics::Stage;
 use crate::shared::{Shared, Submission, ToSequencer};
@@ -48,8 +48,8 @@ pub(crate) enum Item {
     Verified(Verified),
     /// Refused for good.
     Refused(Refused),
-    /// Refused against the author's keys of that moment. A transaction before it may bring the author, or other
-    /// keys: then it gets another look at its turn.
+    /// Refused against the author's keys of that moment. A transaction before it may bring the
+    /// author, or other keys: then it gets another look at its turn.
     Doubtful(Box<Doubtful>),
 }
 
@@ -140,8 +140,8 @@ impl Intake {
         for raws in jobs {
             let taken = raws.len();
             let job = Job { ticket: *next_ticket, submission: submission.clone(), first, raws };
-            // Only this lock's holder fills the queue, so there is room; when the workers have died the
-            // node is failing and the request gets no answer.
+            // Only this lock's holder fills the queue, so there is room; when the workers have died
+            // the node is failing and the request gets no answer.
             if sender.as_ref().is_some_and(|sender| sender.try_send(job).is_ok()) {
                 *next_ticket += 1;
             }
@@ -184,8 +184,9 @@ impl Workers {
     }
 }
 
-/// What would be refused at execution anyway is refused before a signature is checked: it is cheaper, and gives
-/// the refusal that comes first in the documented order. The block's time is this time or a little later.
+/// What would be refused at execution anyway is refused before a signature is checked: it is
+/// cheaper, and gives the refusal that comes first in the documented order. The block's time is
+/// this time or a little later.
 fn check_time_and_id(ledger: &Ledger, now_ms: u64, item: &Prepared) -> Result<(), Refused> {
     let valid_until_ms = item.transaction().body.valid_until_ms;
     let refuse = |refusal, field: &str| Err(Refused::new(refusal, field));

@@ -78,6 +78,18 @@ const SEQUENCER_QUEUE: usize = 1_024;
 /// Final blocks that a slow stream may lag behind.
 const STREAM_QUEUE: usize = 64;
 
+/// Ends the threads of a start that failed half-way; those that wait on a channel end when it is
+/// dropped.
+struct StopThreads(Option<Arc<Shared>>);
+
+impl Drop for StopThreads {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.stop.store(true, Ordering::Release);
+        }
+    }
+}
+
 type Thread = (&'static str, JoinHandle<()>);
 
 fn spawn(
@@ -138,6 +150,7 @@ pub fn start_with(
         in_flight: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
     });
+    let mut cleanup = StopThreads(Some(shared.clone()));
     let (to_sequencer, messages) = bounded(SEQUENCER_QUEUE);
     let (to_sealer, batches) = bounded(STAGE_QUEUE);
     let (to_writer, sealed) = bounded(STAGE_QUEUE);
@@ -176,6 +189,7 @@ pub fn start_with(
     ];
     let http = http::serve(listener, shared.clone(), intake.clone(), to_sequencer.clone())
         .map_err(StartError::Thread)?;
+    cleanup.0 = None;
     Ok(RunningNode {
         shared,
         address,
@@ -249,7 +263,8 @@ impl RunningNode {
         matches!(self.shared.health(), Health::Stopped(_))
     }
 
-    /// Stops: takes no more requests, makes final what is under way, copies the state for a fast restart.
+    /// Stops: takes no more requests, makes final what is under way, copies the state for a fast
+    /// restart.
     ///
     /// # Errors
     /// [`StopError`] when it had failed before or a thread panicked.

@@ -1,5 +1,5 @@
-//! Proofs of the present state: a question travels through the pipeline like a transaction, so that rows,
-//! trees and header are of one height, and is answered when that height is final.
+//! Proofs of the present state: a question travels through the pipeline like a transaction, so that
+//! rows, trees and header are of one height, and is answered when that height is final.
 
 use crate::sealer::Sealed;
 use kanjo_ledger::Ledger;
@@ -118,7 +118,8 @@ impl ProofQuery {
 }
 
 impl ResolvedQuery {
-    /// Adds the paths. Nothing when the question can't be answered (then the asker sees a closed channel).
+    /// Adds the paths. Nothing when the question can't be answered (then the asker sees a closed
+    /// channel).
     pub(crate) fn prove(self, trees: &StateTree, at: &SignedHeader) -> Option<PendingProof> {
         let prove = |table, found: Found| {
             let path = trees.path(table, found.slot.partition, found.slot.slot)?;

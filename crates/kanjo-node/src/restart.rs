@@ -1,4 +1,5 @@
-//! Opening a data directory: checkpoints, the rest of the log, trees, and the check against the last header.
+//! Opening a data directory: checkpoints, the rest of the log, trees, and the check against the
+//! last header.
 
 use crate::background::CheckpointPayload;
 use crate::config::Config;
@@ -159,7 +160,8 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
     Ok(Opened { genesis, voter, ledger, trees, history, log, index, checkpoints, tip, last })
 }
 
-/// The tree over all header hashes, as the log's tables give them; the last header tells whether they are right.
+/// The tree over all header hashes, as the log's tables give them; the last header tells whether
+/// they are right.
 fn restore_history(log: &LogReader, last: &SignedHeader) -> Result<AppendTree, OpenLedgerError> {
     let mut history = AppendTree::new();
     for hash in log.header_hashes(0..last.header.height)? {
@@ -184,8 +186,8 @@ fn open_index(path: &Path) -> Result<Index, OpenLedgerError> {
     }
 }
 
-/// Checkpoints and index are written behind finality, so neither can know a block that the log does not hold,
-/// unless the log has lost its end.
+/// Checkpoints and index are written behind finality, so neither can know a block that the log does
+/// not hold, unless the log has lost its end.
 pub(crate) fn check_nothing_lost(
     next_height: u64,
     checkpoints: &CheckpointStore,

@@ -1,4 +1,5 @@
-//! The sealer: roots over a block's transactions, receipts and state, the header, the node's vote, the bytes.
+//! The sealer: roots over a block's transactions, receipts and state, the header, the node's vote,
+//! the bytes.
 
 use crate::background::PartitionCopy;
 use crate::data::Voter;

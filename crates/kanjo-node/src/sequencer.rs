@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What the sealer gets: a block's content, or only things that must wait for earlier blocks to be final.
+/// What the sealer gets: a block's content, or only things that must wait for earlier blocks to be
+/// final.
 pub(crate) struct Batch {
     pub block: Option<BatchBlock>,
     pub replies: Vec<Reply>,
@@ -95,7 +96,8 @@ impl Sequencer {
                 }
                 match self.messages.recv_deadline(cut_at) {
                     Ok(message) => self.take(message),
-                    // While the sealer is busy, a larger block is better than a queue of small ones.
+                    // While the sealer is busy, a larger block is better than a queue of small
+                    // ones.
                     Err(RecvTimeoutError::Timeout) if self.sealer.is_full() => self.take_one_more(),
                     Err(_) => break self.cut(),
                 }
@@ -187,7 +189,8 @@ impl Sequencer {
             outcomes.push((checked.first + offset, outcome));
         }
         drop(ledger);
-        // A refusal too is answered only when all that came before it is final: "already used" must be true.
+        // A refusal too is answered only when all that came before it is final: "already used" must
+        // be true.
         self.open.replies.push(Reply { submission: checked.submission, outcomes });
     }
 
@@ -200,8 +203,8 @@ impl Sequencer {
         let block = match open.context {
             Some(context) if !open.entries.is_empty() => {
                 let mut ledger = self.shared.ledger.write();
-                // Only for a block that is made: ids forgotten at a time that no block has could be taken
-                // twice when the clock is set back.
+                // Only for a block that is made: ids forgotten at a time that no block has could be
+                // taken twice when the clock is set back.
                 ledger.begin_block(context);
                 let effects = ledger.end_block();
                 drop(ledger);

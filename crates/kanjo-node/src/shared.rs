@@ -101,8 +101,8 @@ pub(crate) struct Submission {
     outcomes: Mutex<Vec<Option<SubmitOutcome>>>,
     remaining: AtomicUsize,
     done: Mutex<Option<oneshot::Sender<Vec<SubmitOutcome>>>>,
-    /// The request's share of the room for bodies, given back when its last transaction is settled, also when
-    /// the client has gone.
+    /// The request's share of the room for bodies, given back when its last transaction is settled,
+    /// also when the client has gone.
     _room: Option<OwnedSemaphorePermit>,
 }
 

@@ -1,4 +1,5 @@
-//! The writer: appends sealed blocks in groups, one sync each, then lets everything out that waited.
+//! The writer: appends sealed blocks in groups, one sync each, then lets everything out that
+//! waited.
 
 use crate::background::{PartitionCopy, ToIndex};
 use crate::metrics::Stage;
@@ -41,7 +42,8 @@ impl Writer {
                 group.push(sealed);
             }
             if let Err(error) = self.append(&group) {
-                // Those who wait get no answer: whether their payments are on disk shows after a restart.
+                // Those who wait get no answer: whether their payments are on disk shows after a
+                // restart.
                 self.shared.fail(error.to_string());
                 return;
             }
@@ -66,7 +68,8 @@ impl Writer {
         loop {
             match self.log.append(&blocks) {
                 Ok(_) => break,
-                // Nothing was written; who waits goes on waiting, until there is room or the node stops.
+                // Nothing was written; who waits goes on waiting, until there is room or the node
+                // stops.
                 Err(AppendError::DiskFull { .. }) if self.wait_for_room() => {}
                 Err(error) => return Err(error),
             }
@@ -116,8 +119,9 @@ impl Writer {
         self.shared.in_flight.fetch_sub(settled, Ordering::AcqRel);
         sealed.replies.into_iter().for_each(crate::shared::Reply::send);
         for copy in sealed.copies {
-            // The log has everything: a copy that finds no room is left out, and finality never waits for the
-            // disk of the checkpoints, except at the end, when each copy makes the next start faster.
+            // The log has everything: a copy that finds no room is left out, and finality never
+            // waits for the disk of the checkpoints, except at the end, when each copy makes the
+            // next start faster.
             if self.shared.health() == Health::Stopping {
                 let _ = self.copies.send(copy);
             } else {

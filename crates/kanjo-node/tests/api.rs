@@ -1,5 +1,5 @@
-//! A node over real HTTP on loopback: bad input is refused by code, sentence and field and changes nothing;
-//! order, replays, reads, proofs, streams, metrics, stop and start.
+//! A node over real HTTP on loopback: bad input is refused by code, sentence and field and changes
+//! nothing; order, replays, reads, proofs, streams, metrics, stop and start.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

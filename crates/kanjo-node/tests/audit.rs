@@ -1,5 +1,5 @@
-//! Forged logs: every frame has a right checksum, and the worst forgers hold the vote key and sign what they
-//! made. The audit names the first record that is wrong all the same.
+//! Forged logs: every frame has a right checksum, and the worst forgers hold the vote key and sign
+//! what they made. The audit names the first record that is wrong all the same.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -71,7 +71,8 @@ impl Forgery {
         Self { world, disk, blocks }
     }
 
-    /// Makes headers fit the contents again, from block `AT` on, as `forger` can, and writes the log.
+    /// Makes headers fit the contents again, from block `AT` on, as `forger` can, and writes the
+    /// log.
     fn seal(&mut self, forger: Forger) {
         if forger != Forger::Content {
             let mut history = AppendTree::new();
@@ -307,8 +308,9 @@ fn a_dropped_last_transaction_is_named() {
 
 #[test]
 fn a_past_rewritten_by_all_voters_has_other_headers() {
-    // A failed payment dropped by who holds every vote key, and everything signed again, contradicts nothing
-    // inside the log; it does contradict every header and proof handed out before.
+    // A failed payment dropped by who holds every vote key, and everything signed again,
+    // contradicts nothing inside the log; it does contradict every header and proof handed out
+    // before.
     let mut forgery = Forgery::new();
     let dropped = forgery.blocks[AT].entries.pop().expect("an entry");
     assert_ne!(dropped.result, ResultCode::Ok);
@@ -382,7 +384,8 @@ fn every_changed_header_field_is_named() {
             let text = format!("{}: {}", finding.record, finding.problem);
             let named = text.contains("header") || text.contains("transaction record");
             assert!(named, "{field}: {text}");
-            // A changed time changes every record of the block; chain and version are looked at first.
+            // A changed time changes every record of the block; chain and version are looked at
+            // first.
             if signed && !["chain", "version", "time_ms"].contains(&field) {
                 assert!(text.contains(field), "{field}: {text}");
             }

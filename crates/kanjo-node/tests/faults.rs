@@ -1,5 +1,6 @@
-//! A node on a disk that fails. Each fault ends in recovery or in a clear refusal, never in a wrong balance,
-//! and nothing acknowledged is lost. All disks are in memory and fail the same way for the same seed.
+//! A node on a disk that fails. Each fault ends in recovery or in a clear refusal, never in a wrong
+//! balance, and nothing acknowledged is lost. All disks are in memory and fail the same way for the
+//! same seed.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -221,7 +222,8 @@ fn files(disk: &FaultyDisk, ending: &str) -> Vec<PathBuf> {
     disk.files().into_iter().filter(|path| path.to_string_lossy().ends_with(ending)).collect()
 }
 
-/// Starts on damaged data: everything right, or a refusal to start or to read. `true` when it started.
+/// Starts on damaged data: everything right, or a refusal to start or to read. `true` when it
+/// started.
 fn right_or_refused(world: &World, disk: &FaultyDisk, model: &Model) -> Result<(), StartError> {
     let node = world.try_start_on(disk)?;
     let client = client(&node);

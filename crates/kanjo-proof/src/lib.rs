@@ -15,8 +15,8 @@
 //!                        ▲                                │
 //!                   kanjo-client ◄──────── kanjo ─────────┘
 //! ```
-//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node joins it with the
-//! ledger.
+//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node
+//! joins it with the ledger.
 //! The ledger keeps a [`StateTree`] up to date and puts its root into headers; the node fills
 //! [`Proof`]s; clients and auditors, in a browser too, check them.
 //!

@@ -7,8 +7,9 @@
 //!                 └─▶ log::LogReader (restart, look-ups, audit)
 //! ```
 //!
-//! The crate knows nothing of payments: a block is a height, a header hash and bytes. It depends on no other Kanjo
-//! crate; `kanjo-node` joins it with the ledger. Copies on other machines are not built yet.
+//! The crate knows nothing of payments: a block is a height, a header hash and bytes. It depends on
+//! no other Kanjo crate; `kanjo-node` joins it with the ledger. Copies on other machines are not
+//! built yet.
 //!
 //! Invariants:
 //! - The block log is the only truth and the only synchronous write. Checkpoints and indexes

@@ -1,5 +1,6 @@
-//! Speed of signature checks on one core, by kind and batch size: `cargo run --release -p kanjo-types --example
-//! signature_speed`. Prints the median of several runs in microseconds of a signature.
+//! Speed of signature checks on one core, by kind and batch size: `cargo run --release -p
+//! kanjo-types --example signature_speed`. Prints the median of several runs in microseconds of a
+//! signature.
 #![allow(missing_docs, clippy::expect_used, clippy::float_arithmetic, reason = "an example")]
 
 use kanjo_types::Hash;

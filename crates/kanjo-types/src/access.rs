@@ -73,7 +73,8 @@ impl<'de> Deserialize<'de> for PublicKey {
     }
 }
 
-/// The keys of a user and how many of them must sign. One key has one form only: [`Access::Single`].
+/// The keys of a user and how many of them must sign. One key has one form only:
+/// [`Access::Single`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Access {

@@ -5,8 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of smallest units of some token (0 … 2¹²⁸ − 1). JSON form: a string of decimal digits, because
-/// JSON numbers lose precision above 2⁵³.
+/// A number of smallest units of some token (0 … 2¹²⁸ − 1). JSON form: a string of decimal digits,
+/// because JSON numbers lose precision above 2⁵³.
 #[derive(
     Debug,
     Clone,

@@ -44,7 +44,8 @@ pub struct Header {
     pub chain: ChainId,
     /// 0 for the genesis block.
     pub height: u64,
-    /// Hashes of the headers before it: one, or several where sub-chains re-join; none for the genesis.
+    /// Hashes of the headers before it: one, or several where sub-chains re-join; none for the
+    /// genesis.
     pub parents: Vec<Hash>,
     /// Ledger time, milliseconds since 1970-01-01 UTC; never less than the parents'.
     pub time_ms: u64,

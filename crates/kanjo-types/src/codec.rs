@@ -17,7 +17,8 @@ pub enum DecodeError {
 /// Canonical bytes of `value`.
 ///
 /// # Panics
-/// Never for the types of this crate: writing to memory does not fail and no collection exceeds `u32::MAX`.
+/// Never for the types of this crate: writing to memory does not fail and no collection exceeds
+/// `u32::MAX`.
 #[must_use]
 pub fn to_bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(256);
@@ -42,7 +43,8 @@ pub fn from_bytes<T: BorshDeserialize>(bytes: &[u8]) -> Result<T, DecodeError> {
     if rest.is_empty() { Ok(value) } else { Err(DecodeError::TrailingBytes(rest.len())) }
 }
 
-/// An unsigned integer in 7-bit groups, least significant first (LEB128), in its shortest form only.
+/// An unsigned integer in 7-bit groups, least significant first (LEB128), in its shortest form
+/// only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compact(pub u128);
 

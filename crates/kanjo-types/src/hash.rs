@@ -1,7 +1,7 @@
 //! SHA-256 with domain separation.
 //!
-//! A digest is `SHA-256(tag ‖ parts…)` where `tag` is 16 ASCII bytes padded with zeros. Tags never share a
-//! prefix relation, so no byte string hashed for one purpose can be read as another's.
+//! A digest is `SHA-256(tag ‖ parts…)` where `tag` is 16 ASCII bytes padded with zeros. Tags never
+//! share a prefix relation, so no byte string hashed for one purpose can be read as another's.
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

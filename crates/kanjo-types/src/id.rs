@@ -1,8 +1,9 @@
 //! Names of things: chains, users, wallets, tokens, transactions.
 //!
-//! User and wallet ids are the first 16 bytes of a digest over the chain and what defines them, so a client
-//! knows an id before the ledger does, and an id of one chain means nothing on another. Their text form is
-//! bech32m (BIP 350) with the prefixes `kju` and `kjw`: a typing error is caught before money moves.
+//! User and wallet ids are the first 16 bytes of a digest over the chain and what defines them, so
+//! a client knows an id before the ledger does, and an id of one chain means nothing on another.
+//! Their text form is bech32m (BIP 350) with the prefixes `kju` and `kjw`: a typing error is caught
+//! before money moves.
 
 use crate::access::Access;
 use crate::codec;
@@ -154,7 +155,8 @@ hash_id!(
     TransactionId
 );
 
-/// A currency or asset: the position of its creation, counted from 1 (the first token of the genesis).
+/// A currency or asset: the position of its creation, counted from 1 (the first token of the
+/// genesis).
 #[derive(
     Debug,
     Clone,
@@ -180,8 +182,8 @@ impl fmt::Display for TokenId {
 }
 
 impl UserId {
-    /// The id of the user that `access` and `number` define on `chain`. `number` lets one set of keys hold
-    /// several users.
+    /// The id of the user that `access` and `number` define on `chain`. `number` lets one set of
+    /// keys hold several users.
     #[must_use]
     pub fn derive(chain: ChainId, access: &Access, number: u64) -> Self {
         let access = codec::to_bytes(access);

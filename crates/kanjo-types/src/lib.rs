@@ -12,14 +12,15 @@
 //!                        ▲                                │
 //!                   kanjo-client ◄──────── kanjo ─────────┘
 //! ```
-//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node joins it with the
-//! ledger.
+//! An arrow points to what is depended on. `kanjo-store` depends on no other Kanjo crate; the node
+//! joins it with the ledger.
 //!
 //! # Invariants
 //! - Equal values have equal bytes and equal bytes have equal values: [`codec::from_bytes`] refuses
-//!   trailing bytes, and every variable-size field has a bound that [`transaction::TransactionBody::check_shape`] states.
-//! - Whatever is signed is a 32-byte digest with a domain tag, so that a signature made for one purpose
-//!   can't be used for another.
+//!   trailing bytes, and every variable-size field has a bound that
+//!   [`transaction::TransactionBody::check_shape`] states.
+//! - Whatever is signed is a 32-byte digest with a domain tag, so that a signature made for one
+//!   purpose can't be used for another.
 //! - Ed25519 follows ZIP 215, alone and in batches alike ([`signature`]).
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,12 @@
 //! What came of a transaction: result codes of the ledger and refusals before it.
 //!
-//! - A **refusal** means the ledger never took the transaction: nothing is recorded, and the id is not used.
-//! - A **result** is recorded in a block under the transaction's id, for ever. A failed id never succeeds later.
+//! - A **refusal** means the ledger never took the transaction: nothing is recorded, and the id is
+//!   not used.
+//! - A **result** is recorded in a block under the transaction's id, for ever. A failed id never
+//!   succeeds later.
 //!
-//! Where several apply, the one named first here is given ([`ResultCode`] and [`Refusal`] are in order of
-//! precedence; within a transaction the first failing operation decides).
+//! Where several apply, the one named first here is given ([`ResultCode`] and [`Refusal`] are in
+//! order of precedence; within a transaction the first failing operation decides).
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,10 @@
 //! Records: hash-linked versions of the rows of the ledger's tables (mission M1).
 //!
 //! Every record is *chainable*: it carries the hash of its own previous version and the hash of the
-//! transaction it came from, and the hashes of the records it refers to. A transaction's record carries the
-//! wallet states it spends and, for each, the transaction before it. So every record leads back through its
-//! whole history, and every operation certifies the earlier ones that concern it.
+//! transaction it came from, and the hashes of the records it refers to. A transaction's record
+//! carries the wallet states it spends and, for each, the transaction before it. So every record
+//! leads back through its whole history, and every operation certifies the earlier ones that
+//! concern it.
 
 use crate::access::Access;
 use crate::amount::Amount;
@@ -50,8 +51,8 @@ impl Table {
 /// How many partitions each table has. A row's partition is the top six bits of its key.
 pub const PARTITIONS: usize = 64;
 
-/// The key of a row in its table's tree: the row's own key, padded with zeros at the end. Unsigned bytes sort
-/// as the keys do.
+/// The key of a row in its table's tree: the row's own key, padded with zeros at the end. Unsigned
+/// bytes sort as the keys do.
 #[derive(
     Debug,
     Clone,
@@ -195,7 +196,8 @@ pub struct WalletStateRecord {
     pub wallet_record: Hash,
 }
 
-/// A wallet state that a transaction spends, and the transaction that state came from: the two hashes of M1.
+/// A wallet state that a transaction spends, and the transaction that state came from: the two
+/// hashes of M1.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
@@ -221,7 +223,8 @@ pub struct TransactionRecord {
     pub time_ms: u64,
     /// Relation: hash of the author's record whose keys the signatures were checked against.
     pub author_record: Hash,
-    /// Spent states in the order in which the operations first pay from them. Empty for a failed transaction.
+    /// Spent states in the order in which the operations first pay from them. Empty for a failed
+    /// transaction.
     pub spent: Vec<Spent>,
 }
 
@@ -248,7 +251,8 @@ impl Record {
         hash::digest(TAG_RECORD, &[&codec::to_bytes(self)])
     }
 
-    /// The table and key of the row, or `None` for a transaction (which is in the block's own tree).
+    /// The table and key of the row, or `None` for a transaction (which is in the block's own
+    /// tree).
     #[must_use]
     pub fn place(&self) -> Option<(Table, RowKey)> {
         match self {
@@ -274,7 +278,8 @@ impl Record {
         }
     }
 
-    /// Hash of the transaction record it came from (its own hash has no such link for a transaction: zero).
+    /// Hash of the transaction record it came from (its own hash has no such link for a
+    /// transaction: zero).
     #[must_use]
     pub fn transaction(&self) -> Hash {
         match self {

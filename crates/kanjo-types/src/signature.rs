@@ -1,13 +1,14 @@
 //! Signing and verification: Ed25519 (ZIP 215), P-256 and secp256k1.
 //!
-//! What is signed is always a 32-byte digest with a domain tag. Ed25519 signs the digest as its message;
-//! the two ECDSA curves take it as the pre-hash and demand low `s` (BIP 62), so a signature has one form.
+//! What is signed is always a 32-byte digest with a domain tag. Ed25519 signs the digest as its
+//! message; the two ECDSA curves take it as the pre-hash and demand low `s` (BIP 62), so a
+//! signature has one form.
 //!
 //! # Why ZIP 215
-//! RFC 8032 leaves open whether verification multiplies by the cofactor and which encodings of points are
-//! accepted; implementations differ, and single and batch verification of one implementation differ too. On a
-//! replicated ledger that is a fork. ZIP 215 fixes both, and [`verify_batch`] accepts exactly what
-//! [`verify`] accepts.
+//! RFC 8032 leaves open whether verification multiplies by the cofactor and which encodings of
+//! points are accepted; implementations differ, and single and batch verification of one
+//! implementation differ too. On a replicated ledger that is a fork. ZIP 215 fixes both, and
+//! [`verify_batch`] accepts exactly what [`verify`] accepts.
 
 use crate::access::PublicKey;
 use crate::hash::Hash;
@@ -110,8 +111,8 @@ fn sec1(bytes: &[u8]) -> [u8; 33] {
     array.unwrap_or([0; 33])
 }
 
-/// True when the bytes may be the key of an account: a point on the curve of their kind, and for Ed25519 (any
-/// ZIP 215 encoding) none of small order, since anyone can sign for those.
+/// True when the bytes may be the key of an account: a point on the curve of their kind, and for
+/// Ed25519 (any ZIP 215 encoding) none of small order, since anyone can sign for those.
 #[must_use]
 pub fn is_key(key: &PublicKey) -> bool {
     match key {
@@ -123,7 +124,8 @@ pub fn is_key(key: &PublicKey) -> bool {
     }
 }
 
-/// SEC1 has a second 33-byte form (tag 5, x only). Were it taken, one key could count twice in shared access.
+/// SEC1 has a second 33-byte form (tag 5, x only). Were it taken, one key could count twice in
+/// shared access.
 fn is_compressed(bytes: &[u8; 33]) -> bool {
     matches!(bytes, [2 | 3, ..])
 }
@@ -183,9 +185,10 @@ pub struct Check {
 
 /// Checks many signatures; the answer at position i is [`verify`]'s for item i.
 ///
-/// Ed25519 signatures are checked together (one multi-scalar multiplication); when the whole fails, halves are
-/// tried, so k bad ones among n cost about k·log n more. The coefficients come from a hash of everything
-/// checked (Fiat–Shamir), so the answer is a function of the input alone; a wrong "yes" has probability 2⁻¹²⁸.
+/// Ed25519 signatures are checked together (one multi-scalar multiplication); when the whole fails,
+/// halves are tried, so k bad ones among n cost about k·log n more. The coefficients come from a
+/// hash of everything checked (Fiat–Shamir), so the answer is a function of the input alone; a
+/// wrong "yes" has probability 2⁻¹²⁸.
 #[must_use]
 pub fn verify_batch(checks: &[Check]) -> Vec<bool> {
     let mut answers = vec![false; checks.len()];

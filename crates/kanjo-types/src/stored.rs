@@ -1,17 +1,18 @@
-//! The block as the log keeps it: everything needed to redo, to prove and to walk history, nothing twice.
+//! The block as the log keeps it: everything needed to redo, to prove and to walk history, nothing
+//! twice.
 //!
-//! What follows from other bytes is left out and recomputed on reading: the chain id inside each transaction,
-//! transaction ids and hashes, which wallet a state belongs to (the operations say so), spent states. Layout
-//! (all integers little-endian or [`Compact`]; see `docs/format.md`):
+//! What follows from other bytes is left out and recomputed on reading: the chain id inside each
+//! transaction, transaction ids and hashes, which wallet a state belongs to (the operations say
+//! so), spent states. Layout (all integers little-endian or [`Compact`]; see `docs/format.md`):
 //!
 //! ```text
 //! block  := format:u8=1  header:Header  certificate:Certificate  count:Compact  entry*count
-//!           rows:Compact  row*rows                       (rows of the genesis; none above height 0)
+//!           rows:Compact  row*rows                 (rows of the genesis; none above height 0)
 //! entry  := length:Compact  transaction without its chain id
 //!           result:u8  failed:Compact (0, or operation + 1)  author_record:32
 //!           spent:Compact  transaction_hash:32*spent  rows:Compact  row*rows
-//! row    := 0:u8 version:Compact balance:Compact wallet_record:32 [previous:32 at]      wallet state
-//!         | 1:u8 record:Record at                                                      anything else
+//! row    := 0:u8 version:Compact balance:Compact wallet_record:32 [previous:32 at]  wallet state
+//!         | 1:u8 record:Record at                                               anything else
 //! at     := height:Compact position:Compact              where the previous version was made
 //! ```
 //! `previous` and `at` of a wallet state are there only when its version is above 1.
@@ -67,8 +68,8 @@ pub struct Entry {
     pub result: ResultCode,
     /// The operation that failed.
     pub failed_operation: Option<u32>,
-    /// New versions: records of users, wallets and tokens in the order of the operations, then wallet states
-    /// in the order in which the operations first touch them.
+    /// New versions: records of users, wallets and tokens in the order of the operations, then
+    /// wallet states in the order in which the operations first touch them.
     pub rows: Vec<Row>,
 }
 
@@ -279,8 +280,8 @@ fn read_head(input: &mut &[u8]) -> Reading<(Header, Certificate)> {
 
 /// Reads a block. `chain` restores the chain id of its transactions.
 ///
-/// The hashes in the result are computed from the content; whether they are the ones the header commits to is
-/// for the caller to check.
+/// The hashes in the result are computed from the content; whether they are the ones the header
+/// commits to is for the caller to check.
 ///
 /// # Errors
 /// [`DecodeError`] when the bytes are not the encoding of one block.
@@ -383,7 +384,8 @@ fn link(row: &mut Row, transaction: Hash) {
     row.hash = row.record.hash();
 }
 
-/// Reads a row of an entry, whose operations touch the states in `touched`, or of the genesis (`None`).
+/// Reads a row of an entry, whose operations touch the states in `touched`, or of the genesis
+/// (`None`).
 fn read_row(
     input: &mut &[u8],
     touched: Option<&mut std::vec::IntoIter<(WalletId, TokenId)>>,

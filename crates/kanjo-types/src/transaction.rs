@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 pub const BODY_VERSION: u8 = 1;
 /// Most operations in one transaction (one signature over a batch).
 pub const OPERATIONS_MAX: usize = 8_190;
-/// Most keys that the operations of one transaction bring: each is checked to be a point on its curve.
+/// Most keys that the operations of one transaction bring: each is checked to be a point on its
+/// curve.
 pub const KEYS_MAX: usize = 8_190;
-/// Most bytes of one signed transaction: room for the largest batch of the largest operation of common kinds.
+/// Most bytes of one signed transaction: room for the largest batch of the largest operation of
+/// common kinds.
 pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
 /// Most bytes of a payment's reference.
 pub const REFERENCE_BYTES_MAX: usize = 64;
@@ -34,8 +36,8 @@ const _: () = assert!(OPERATIONS_MAX * (57 + REFERENCE_BYTES_MAX) + 4_096 <= TRA
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
-    /// Registers a user; its id follows from the keys and the number. The author becomes its sponsor, who may
-    /// also open wallets for it.
+    /// Registers a user; its id follows from the keys and the number. The author becomes its
+    /// sponsor, who may also open wallets for it.
     CreateUser {
         /// Keys of the new user.
         access: Access,

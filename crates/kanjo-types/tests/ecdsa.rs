@@ -56,8 +56,8 @@ struct Known {
     s: &'static str,
 }
 
-/// RFC 6979 A.2.5 (SHA-256), and the secp256k1 vectors that Bitcoin libraries share. `s` as published;
-/// where it is high, a ledger signature has `order − s`.
+/// RFC 6979 A.2.5 (SHA-256), and the secp256k1 vectors that Bitcoin libraries share. `s` as
+/// published; where it is high, a ledger signature has `order − s`.
 const KNOWN: [Known; 4] = [
     Known {
         kind: KeyKind::P256,

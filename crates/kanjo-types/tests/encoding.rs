@@ -1,8 +1,9 @@
-//! The canonical encoding: fixed vectors for every type, in both directions, and properties of all values.
+//! The canonical encoding: fixed vectors for every type, in both directions, and properties of all
+//! values.
 //!
-//! `vectors/encoding.json` is what implementations in other languages test against. It is remade with
-//! `cargo test --release -p kanjo-types --test encoding -- --ignored remake`; a change in it is a change of
-//! the format, which breaks every ledger there is.
+//! `vectors/encoding.json` is what implementations in other languages test against. It is remade
+//! with `cargo test --release -p kanjo-types --test encoding -- --ignored remake`; a change in it
+//! is a change of the format, which breaks every ledger there is.
 #![allow(
     missing_docs,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! `TransactionBody::check_shape`: a table of what it refuses, with which field, and what goes first.
+//! `TransactionBody::check_shape`: a table of what it refuses, with which field, and what goes
+//! first.
 #![allow(
     missing_docs,
     clippy::expect_used,

@@ -27,7 +27,8 @@ fn asked_for(bytes: &[u8]) -> usize {
     region.change().bytes_allocated
 }
 
-/// Borsh reserves up to 1 MiB for one text before it reads it; a text that is not there ends the decoding.
+/// Borsh reserves up to 1 MiB for one text before it reads it; a text that is not there ends the
+/// decoding.
 fn bound(input: usize) -> usize {
     1_024 * 1_024 + 64 * 1_024 + 600 * input
 }

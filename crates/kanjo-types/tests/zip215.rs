@@ -1,7 +1,7 @@
 //! Ed25519 under ZIP 215: the cases in which implementations differ, one by one and in batches.
 //!
-//! A replica that checks a signature alone and one that checks it in a batch must agree on every input,
-//! or a crafted signature splits the ledger. `vectors/zip215.json` is remade with
+//! A replica that checks a signature alone and one that checks it in a batch must agree on every
+//! input, or a crafted signature splits the ledger. `vectors/zip215.json` is remade with
 //! `cargo test --release -p kanjo-types --test zip215 -- --ignored remake`.
 #![allow(
     missing_docs,
@@ -174,7 +174,8 @@ fn torsion_vectors(out: &mut Vec<Vector>) {
             }
         }
     }
-    // A known R with a key of small order: kA vanishes under the cofactor, so any digest is "signed".
+    // A known R with a key of small order: kA vanishes under the cofactor, so any digest is
+    // "signed".
     for (i, torsion) in EIGHT_TORSION.iter().enumerate() {
         let r = scalar_of(&[b"small key"]);
         let signature = join((BASE * r).compress().to_bytes(), r.to_bytes());

@@ -1,8 +1,10 @@
-//! Kills the real node with SIGKILL at random moments, under load and during its start, and checks what is
-//! left: everything acknowledged with its very outcome, nothing half-applied, nothing twice.
+//! Kills the real node with SIGKILL at random moments, under load and during its start, and checks
+//! what is left: everything acknowledged with its very outcome, nothing half-applied, nothing
+//! twice.
 //!
-//! `cargo xtask crash N` runs N rounds (environment `KANJO_CRASH_ROUNDS`); `KANJO_CRASH_SEED` replays the
-//! choices of a run. Moments are drawn from the seed; what the machine does until then is its own affair.
+//! `cargo xtask crash N` runs N rounds (environment `KANJO_CRASH_ROUNDS`); `KANJO_CRASH_SEED`
+//! replays the choices of a run. Moments are drawn from the seed; what the machine does until then
+//! is its own affair.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -30,7 +32,8 @@ const TOO_MUCH: u128 = u128::MAX / 2;
 const TOKEN: TokenId = TokenId(1);
 const VOTE_SECRET: [u8; 32] = [91; 32];
 const THREADS: u64 = 3;
-/// A new ledger begins after so many rounds, so that first starts are killed too and audits stay short.
+/// A new ledger begins after so many rounds, so that first starts are killed too and audits stay
+/// short.
 const ROUNDS_PER_LEDGER: u64 = 50;
 const ROUNDS_PER_AUDIT: u64 = 25;
 /// Most transactions that are looked up one by one in a round; the rest is compared by block.

@@ -1,4 +1,5 @@
-//! A chain of blocks under test: whatever is executed on it is checked from every side after each block.
+//! A chain of blocks under test: whatever is executed on it is checked from every side after each
+//! block.
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -62,7 +63,8 @@ impl KeySet {
         self.sign_at(body, &positions)
     }
 
-    /// Signatures that claim the given key positions; a position without key is signed by the first.
+    /// Signatures that claim the given key positions; a position without key is signed by the
+    /// first.
     pub fn sign_at(&self, body: TransactionBody, positions: &[u8]) -> SignedTransaction {
         let digest = body.id().0;
         let signature = |position: &u8| {

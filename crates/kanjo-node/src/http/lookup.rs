@@ -1,5 +1,5 @@
-//! Look-ups. Every answer speaks of final blocks: a handler reads the tables, then waits until the newest
-//! version it saw is final.
+//! Look-ups. Every answer speaks of final blocks: a handler reads the tables, then waits until the
+//! newest version it saw is final.
 
 use super::error::ApiError;
 use super::extract::{Path, Query};
@@ -14,6 +14,7 @@ use kanjo_api::{
 };
 use kanjo_ledger::rows::TokenRow;
 use kanjo_ledger::table::Row as _;
+use kanjo_store::index::IndexError;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::record::RowKey;
 use kanjo_types::stored::{Block, Location, decode_signed};
@@ -61,7 +62,8 @@ pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiEr
     }
 }
 
-/// Reads from disk that run at once; more wait, so that readers can't take the processor from payments.
+/// Reads from disk that run at once; more wait, so that readers can't take the processor from
+/// payments.
 static READERS: Semaphore = Semaphore::const_new(4);
 
 /// Runs reading from disk away from the threads that serve requests.
@@ -117,6 +119,31 @@ pub(super) async fn genesis(State(api): State<Arc<Api>>) -> Answer<Genesis> {
     Ok(Json(api.shared.genesis.clone()))
 }
 
+/// Not a 404: it may well be there.
+fn index_behind() -> ApiError {
+    let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+    let sentence = "Not known yet: the index is behind the newest blocks; try again shortly.";
+    ApiError::new(status, "index_behind", sentence).field("id")
+}
+
+/// Waits a little until the index covers every block that is final now.
+async fn wait_indexed(shared: &Shared) -> Result<(), ApiError> {
+    let wanted = shared.tip().height;
+    let give_up_at = tokio::time::Instant::now() + INDEX_WAIT;
+    while shared.index.next_height().is_none_or(|next| next <= wanted) {
+        if tokio::time::Instant::now() >= give_up_at {
+            return Err(index_behind());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+fn index_error(error: &IndexError) -> ApiError {
+    let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
+    ApiError::new(status, "index_error", error.to_string())
+}
+
 /// Where a transaction stands, from the index; waits a little when the index is behind.
 pub(super) async fn locate(api: &Api, id: TransactionId) -> Result<Location, ApiError> {
     let shared = &api.shared;
@@ -125,12 +152,8 @@ pub(super) async fn locate(api: &Api, id: TransactionId) -> Result<Location, Api
     loop {
         let covered = shared.index.next_height().is_some_and(|next| next > wanted);
         let index = shared.index.clone();
-        let found = blocking(move || {
-            index.find_transaction(&id.0.0).map_err(|error| {
-                let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
-                ApiError::new(status, "index_error", error.to_string())
-            })
-        });
+        let found =
+            blocking(move || index.find_transaction(&id.0.0).map_err(|error| index_error(&error)));
         if let Some((height, position)) = found.await? {
             return Ok(Location { height, position });
         }
@@ -139,11 +162,7 @@ pub(super) async fn locate(api: &Api, id: TransactionId) -> Result<Location, Api
             return Err(ApiError::not_found("unknown_transaction", sentence, "id"));
         }
         if tokio::time::Instant::now() >= give_up_at {
-            // Not a 404: it may well be there.
-            let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
-            let sentence =
-                "Not known yet: the index is behind the newest blocks; try again shortly.";
-            return Err(ApiError::new(status, "index_behind", sentence).field("id"));
+            return Err(index_behind());
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -260,8 +279,9 @@ pub(super) async fn newest_state(
     Ok(at)
 }
 
-/// Versions of a wallet's state in one token (by default token 1), newest first. A page may be short, even empty,
-/// when many blocks lie between versions; go on with its `next_cursor`, which costs the same however deep.
+/// Versions of a wallet's state in one token (by default token 1), newest first. A page may be
+/// short, even empty, when many blocks lie between versions; go on with its `next_cursor`, which
+/// costs the same however deep.
 #[utoipa::path(get, path = "/v1/wallets/{id}/history", tag = "wallets",
     params(("id" = String, Path), ("token" = Option<u32>, Query), ("before" = Option<u64>, Query),
         ("cursor" = Option<String>, Query), ("limit" = Option<usize>, Query)),
@@ -361,10 +381,12 @@ pub(super) async fn user(State(api): State<Arc<Api>>, Path(id): Path<String>) ->
     let at = api.shared.ledger.read().users().get(&id).map(|row| row.made_at());
     let at = at.ok_or_else(unknown)?;
     wait_final(&api.shared, at.height).await?;
+    wait_indexed(&api.shared).await?;
     let view = blocking(move || {
         let mut walk = history::Walk::new(&api.shared);
         let (current, _) = history::version_at(&mut walk, Table::Users, RowKey::user(id), at)?;
-        let wallets = api.shared.index.wallets_of(&id.0, PAGE_MAX, None).unwrap_or_default();
+        let wallets = api.shared.index.wallets_of(&id.0, PAGE_MAX, None);
+        let wallets = wallets.map_err(|error| index_error(&error))?;
         Ok(UserView { id, current, wallets: wallets.into_iter().map(WalletId).collect() })
     });
     Ok(Json(view.await?))

@@ -134,7 +134,8 @@ pub(super) async fn wallet(
     .await
 }
 
-/// Proof of a wallet's present state in one token, of its absence, or with `version` of a past version.
+/// Proof of a wallet's present state in one token, of its absence, or with `version` of a past
+/// version.
 #[utoipa::path(get, path = "/v1/proofs/wallets/{id}/states/{token}", tag = "proofs",
     params(("id" = String, Path), ("token" = u32, Path), ("version" = Option<u64>, Query)),
     responses((status = 200, body = serde_json::Value), (status = 404, body = ErrorBody)))]
@@ -267,7 +268,8 @@ pub(super) struct ExtendsQuery {
     to: Option<u64>,
 }
 
-/// Proof that the ledger at height `to` (by default the newest) extends the ledger at height `from`.
+/// Proof that the ledger at height `to` (by default the newest) extends the ledger at height
+/// `from`.
 #[utoipa::path(get, path = "/v1/proofs/extends", tag = "proofs",
     params(("from" = u64, Query), ("to" = Option<u64>, Query)),
     responses((status = 200, body = serde_json::Value), (status = 404, body = ErrorBody)))]

@@ -74,8 +74,8 @@ async fn catch_up(shared: &Arc<Shared>, events: &Events, mut next: u64) -> Optio
     Some(next)
 }
 
-/// Final blocks as they come (`event: block`, a `BlockSummary` each), from height `from` on if given. A reader
-/// that falls far behind is served from the log; none is left out.
+/// Final blocks as they come (`event: block`, a `BlockSummary` each), from height `from` on if
+/// given. A reader that falls far behind is served from the log; none is left out.
 #[utoipa::path(get, path = "/v1/stream/blocks", tag = "streams", params(("from" = Option<u64>, Query)),
     responses((status = 200, content_type = "text/event-stream")))]
 pub(super) async fn blocks(
@@ -132,8 +132,9 @@ fn changes(block: &FinalBlock, wallet: WalletId) -> Vec<RecordView> {
     found
 }
 
-/// New versions of a wallet's states as they become final (`event: change`, a `WalletEvent` each). A reader that
-/// falls more than 64 blocks behind gets `event: lagged` and should read the wallet's history.
+/// New versions of a wallet's states as they become final (`event: change`, a `WalletEvent` each).
+/// A reader that falls more than 64 blocks behind gets `event: lagged` and should read the wallet's
+/// history.
 #[utoipa::path(get, path = "/v1/stream/wallets/{id}", tag = "streams", params(("id" = String, Path)),
     responses((status = 200, content_type = "text/event-stream"), (status = 404, body = ErrorBody)))]
 pub(super) async fn wallet(

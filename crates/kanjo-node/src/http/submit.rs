@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Memory for the bodies of submit requests under way, all together, in KiB. More are refused as `overloaded`.
+/// Memory for the bodies of submit requests under way, all together, in KiB. More are refused as
+/// `overloaded`.
 pub(super) const BODY_ROOM_KILOBYTES: usize = 512 << 10;
 const BYTES_MAX: u64 = SUBMIT_BYTES_MAX as u64;
 /// Longest time for a body to arrive.
@@ -27,10 +28,10 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Submits one transaction as JSON, or up to 65,536 as binary frames; answers when they are final.
 ///
-/// JSON: one `SignedTransaction`; the answer is its outcome. Binary (`application/octet-stream`): a sequence of
-/// `length: u32 little-endian, canonical bytes`; the answer is a Borsh `SubmitAnswer`, or JSON when the
-/// `Accept` header asks for `application/json`. Transactions of a request keep their order. Nothing is taken
-/// from a request that is refused as a whole.
+/// JSON: one `SignedTransaction`; the answer is its outcome. Binary (`application/octet-stream`): a
+/// sequence of `length: u32 little-endian, canonical bytes`; the answer is a Borsh `SubmitAnswer`,
+/// or JSON when the `Accept` header asks for `application/json`. Transactions of a request keep
+/// their order. Nothing is taken from a request that is refused as a whole.
 #[utoipa::path(post, path = "/v1/transactions", tag = "transactions",
     request_body(content(
         (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"))),
@@ -78,8 +79,8 @@ pub(super) async fn submit(
     }
 }
 
-/// Reads the body of a request within the node's room for such bodies, and within a time. Room is taken for
-/// what has arrived, not for what is claimed.
+/// Reads the body of a request within the node's room for such bodies, and within a time. Room is
+/// taken for what has arrived, not for what is claimed.
 async fn read_body(
     api: &Api,
     body: Body,
@@ -137,7 +138,8 @@ async fn submit_frames(
             Refused::new(Refusal::TooLarge, format!("frame at byte {offset}"))
         }
     })?;
-    // Copies, because a slice would keep the whole request in memory as long as one transaction of it.
+    // Copies, because a slice would keep the whole request in memory as long as one transaction of
+    // it.
     let slices = ranges.into_iter().filter_map(|range| body.get(range));
     let raws: Vec<Bytes> = slices.map(Bytes::copy_from_slice).collect();
     if raws.is_empty() {

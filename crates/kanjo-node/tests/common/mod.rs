@@ -1,5 +1,5 @@
-//! What the tests of a node share: a small ledger, its node on real or faulty disks, a model of what was
-//! acknowledged, and raw HTTP over loopback.
+//! What the tests of a node share: a small ledger, its node on real or faulty disks, a model of
+//! what was acknowledged, and raw HTTP over loopback.
 #![allow(missing_docs, dead_code)] // Each test uses a part.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -261,8 +261,9 @@ impl Model {
         self.unknown.extend(other.unknown);
     }
 
-    /// Asks the ledger for everything: what was acknowledged is there as it was acknowledged, the rest is
-    /// there whole or not at all, the same bytes are never taken twice, and every balance follows from it.
+    /// Asks the ledger for everything: what was acknowledged is there as it was acknowledged, the
+    /// rest is there whole or not at all, the same bytes are never taken twice, and every balance
+    /// follows from it.
     pub fn check(&mut self, world: &World, client: &Client) {
         for (transaction, outcome) in &self.acknowledged {
             let id = transaction.body.id();
@@ -308,7 +309,8 @@ impl Model {
     }
 }
 
-/// Payments from a few threads until each has sent `count` or the node refuses; every third is a batch.
+/// Payments from a few threads until each has sent `count` or the node refuses; every third is a
+/// batch.
 pub fn load(world: &World, node: &RunningNode, threads: usize, count: usize) -> Model {
     load_until(world, node, threads, count, &AtomicBool::new(false))
 }

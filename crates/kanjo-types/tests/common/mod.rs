@@ -1,4 +1,5 @@
-//! What the tests of this crate share: arbitrary values, seeds that never change, and the vector files.
+//! What the tests of this crate share: arbitrary values, seeds that never change, and the vector
+//! files.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
 use kanjo_types::access::{Access, KeySignature, PublicKey};

@@ -1,5 +1,5 @@
-//! A small ledger that makes consistent stored blocks. It knows balances, versions and links, and nothing
-//! of permissions: enough for the block format, which stores what the rules decided.
+//! A small ledger that makes consistent stored blocks. It knows balances, versions and links, and
+//! nothing of permissions: enough for the block format, which stores what the rules decided.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
 use kanjo_types::access::{Access, PublicKey};
@@ -186,7 +186,8 @@ impl Ledger {
         self.height = height;
     }
 
-    /// The next block, of these transactions. One whose operations can't all be done is recorded as failed.
+    /// The next block, of these transactions. One whose operations can't all be done is recorded as
+    /// failed.
     pub fn next(&mut self, transactions: Vec<Vec<Operation>>) -> Block {
         let entries = transactions.into_iter().zip(0..);
         let entries = entries.map(|(operations, at)| self.entry(operations, at)).collect();
