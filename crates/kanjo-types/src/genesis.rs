@@ -260,3 +260,40 @@ impl Genesis {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::{KeyKind, SecretKey};
+
+    fn genesis(key: [u8; 32]) -> Genesis {
+        let rules = Rules {
+            replay_window_ms: 1_000,
+            open_registration: false,
+            open_tokens: false,
+            operators: Vec::new(),
+        };
+        Genesis {
+            version: GENESIS_VERSION,
+            name: "test".to_owned(),
+            time_ms: 0,
+            rules,
+            voters: vec![Voter { name: "node-1".to_owned(), key }],
+            users: Vec::new(),
+            tokens: Vec::new(),
+            wallets: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_vote_key_that_anyone_can_sign_for_is_refused() {
+        let public = SecretKey::from_seed(KeyKind::Ed25519, [1; 32]).expect("a key").public();
+        let PublicKey::Ed25519(good) = public else { panic!("an Ed25519 key") };
+        assert_eq!(genesis(good).check(), Ok(()));
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        let refused = Err(GenesisError::VoterKey("node-1".to_owned()));
+        assert_eq!(genesis(identity).check(), refused);
+        assert_eq!(genesis([2; 32]).check(), refused);
+    }
+}
