@@ -265,6 +265,20 @@ pub struct TransactionView {
     pub rows: Vec<Record>,
 }
 
+impl TransactionView {
+    /// What was answered when it was submitted.
+    #[must_use]
+    pub fn outcome(&self) -> SubmitOutcome {
+        SubmitOutcome::Recorded {
+            id: self.id,
+            height: self.height,
+            position: self.position,
+            result: self.result,
+            failed_operation: self.failed_operation,
+        }
+    }
+}
+
 /// One line of the block list (mission C6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BlockSummary {

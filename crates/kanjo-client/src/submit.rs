@@ -110,15 +110,7 @@ impl Client {
             std::thread::sleep(limits.wait_before(attempt));
             attempt += 1;
             match self.transaction(id) {
-                Ok(view) => {
-                    return Ok(SubmitOutcome::Recorded {
-                        id,
-                        height: view.height,
-                        position: view.position,
-                        result: view.result,
-                        failed_operation: view.failed_operation,
-                    });
-                }
+                Ok(view) => return Ok(view.outcome()),
                 // The index may still be behind the block that holds it.
                 Err(error)
                     if (error.is_not_found() || error.is_temporary())

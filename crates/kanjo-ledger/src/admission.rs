@@ -170,6 +170,10 @@ fn checks_of(
     Ok(())
 }
 
+pub(crate) fn unknown_author() -> Refused {
+    Refused::new(Refusal::UnknownAuthor, "body.author")
+}
+
 fn bad_signature(position: usize) -> Refused {
     Refused::new(Refusal::BadSignature, format!("signatures[{position}].signature"))
 }
@@ -182,7 +186,7 @@ pub fn verify(items: Vec<(Prepared, Option<AuthorKeys>)>) -> Vec<Result<Verified
     let listed: Vec<Result<(Prepared, Author, usize), Refused>> = items
         .into_iter()
         .map(|(prepared, keys)| {
-            let keys = keys.ok_or_else(|| Refused::new(Refusal::UnknownAuthor, "body.author"))?;
+            let keys = keys.ok_or_else(unknown_author)?;
             let signatures = &prepared.transaction.signatures;
             checks_of(&keys.access, prepared.id, signatures, &mut checks)?;
             let count = signatures.len();
@@ -202,6 +206,16 @@ pub fn verify(items: Vec<(Prepared, Option<AuthorKeys>)>) -> Vec<Result<Verified
             }
         })
         .collect()
+}
+
+/// As [`verify`], for one transaction.
+///
+/// # Errors
+/// As for [`verify`].
+pub fn verify_one(prepared: Prepared, keys: Option<AuthorKeys>) -> Result<Verified, Refused> {
+    let keys = keys.ok_or_else(unknown_author)?;
+    verify_again(&prepared, &keys.access)?;
+    Ok(Verified { prepared, author: keys.author })
 }
 
 /// Checks one transaction again, after its author's keys changed between verification and its turn.

@@ -4,7 +4,7 @@
 //! then the new versions, then the tables change. When one fails, the scratch pad is thrown away
 //! and the failure is recorded under the id.
 
-use crate::admission::{Verified, verify_again};
+use crate::admission::{Verified, unknown_author, verify_again};
 use crate::ledger::{BlockContext, Ledger};
 use crate::scratch::{Before, StateDraft, Touched, UserDraft, WalletDraft};
 use crate::table::{Row as _, Slot};
@@ -99,8 +99,7 @@ impl Ledger {
             return Ok(checked.record);
         }
         let prepared = transaction.prepared();
-        let unknown = || Refused::new(Refusal::UnknownAuthor, "body.author");
-        let keys = self.author_keys(prepared.transaction()).ok_or_else(unknown)?;
+        let keys = self.author_keys(prepared.transaction()).ok_or_else(unknown_author)?;
         if keys.author != checked {
             verify_again(prepared, &keys.access)?;
         }

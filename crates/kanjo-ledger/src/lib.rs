@@ -29,6 +29,6 @@ pub mod rows;
 mod scratch;
 pub mod table;
 
-pub use admission::{Prepared, Verified, prepare, prepare_value, verify};
+pub use admission::{Prepared, Verified, prepare, prepare_value, verify, verify_one};
 pub use genesis::genesis_rows;
 pub use ledger::{BlockContext, BlockEffects, Ledger, PartitionSnapshot};

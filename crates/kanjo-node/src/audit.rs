@@ -9,7 +9,7 @@
 use crate::data::{self, DataError};
 use crate::restart::check_nothing_lost;
 use kanjo_ledger::block::{genesis_block, roots_of};
-use kanjo_ledger::{BlockContext, Ledger, prepare, verify as verify_signatures};
+use kanjo_ledger::{BlockContext, Ledger, prepare, verify as verify_signatures, verify_one};
 use kanjo_proof::merkle::AppendTree;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::{SignedHeader, Trust};
@@ -305,20 +305,14 @@ impl Auditor {
             let keys = self.ledger.author_keys(prepared.transaction());
             items.push((prepared, keys));
         }
-        let plain = items.iter().all(|(_, keys)| keys.is_some());
-        let verified = if plain { verify_signatures(items.clone()) } else { Vec::new() };
-        for (number, entry) in entries.iter().enumerate() {
-            // A user made earlier in the same chunk, or keys changed there: look again, one by one.
-            let outcome = match verified.get(number) {
-                Some(Ok(verified)) => Ok(verified.clone()),
-                _ => {
-                    let item = items.get(number).map(|(prepared, _)| prepared.clone());
-                    let prepared = item.ok_or_else(|| wrong("transaction", "was not prepared"))?;
-                    let keys = self.ledger.author_keys(prepared.transaction());
-                    let one = verify_signatures(vec![(prepared, keys)]).pop();
-                    one.ok_or_else(|| wrong("transaction", "was not checked"))?
-                }
-            };
+        for (entry, outcome) in entries.iter().zip(verify_signatures(items)) {
+            // A user made earlier in the same chunk, or keys changed there: look again, now that it
+            // is this transaction's turn.
+            let outcome = outcome.or_else(|_| {
+                let prepared = prepare(entry.raw.clone(), self.ledger.chain())?;
+                let keys = self.ledger.author_keys(prepared.transaction());
+                verify_one(prepared, keys)
+            });
             let verified =
                 outcome.map_err(|error| at(entry, wrong("signature", error.to_string())))?;
             let executed = self

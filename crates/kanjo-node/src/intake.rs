@@ -8,7 +8,7 @@ use crate::shared::{Shared, Submission, ToSequencer};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kanjo_ledger::admission::AuthorKeys;
-use kanjo_ledger::{Ledger, Prepared, Verified, prepare, verify};
+use kanjo_ledger::{Ledger, Prepared, Verified, prepare, verify, verify_one};
 use kanjo_types::Hash;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::transaction::Refused;
@@ -71,7 +71,7 @@ impl Doubtful {
         if keys.as_ref().map(AuthorKeys::record) == self.record {
             return Err(self.refused);
         }
-        verify(vec![(self.prepared, keys)]).pop().unwrap_or(Err(self.refused))
+        verify_one(self.prepared, keys)
     }
 }
 

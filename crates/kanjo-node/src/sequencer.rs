@@ -5,7 +5,7 @@ use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
 use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use kanjo_api::SubmitOutcome;
 use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_types::stored::{Entry, Location};
@@ -102,9 +102,7 @@ impl Sequencer {
                     Err(_) => break self.cut(),
                 }
             };
-            if let Some(batch) = batch
-                && !self.send(batch)
-            {
+            if batch.is_some_and(|batch| self.sealer.send(batch).is_err()) {
                 break;
             }
             cpu.lap();
@@ -127,14 +125,6 @@ impl Sequencer {
             // One copy of a partition at a time: together they are as large as the state.
             || !self.open.snapshots.is_empty()
             || self.stopping
-    }
-
-    fn send(&self, batch: Batch) -> bool {
-        match self.sealer.try_send(batch) {
-            Ok(()) => true,
-            Err(TrySendError::Full(batch)) => self.sealer.send(batch).is_ok(),
-            Err(TrySendError::Disconnected(_)) => false,
-        }
     }
 
     fn take(&mut self, message: ToSequencer) {

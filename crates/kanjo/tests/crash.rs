@@ -318,13 +318,7 @@ fn kill(child: &mut Child) {
 
 fn look_up(client: &Client, id: TransactionId) -> Option<SubmitOutcome> {
     match client.transaction(id) {
-        Ok(view) => Some(SubmitOutcome::Recorded {
-            id: view.id,
-            height: view.height,
-            position: view.position,
-            result: view.result,
-            failed_operation: view.failed_operation,
-        }),
+        Ok(view) => Some(view.outcome()),
         Err(error) if error.is_not_found() => None,
         Err(error) => panic!("looking up {id}: {error}"),
     }

@@ -11,7 +11,7 @@ mod submit;
 use crate::intake::Intake;
 use crate::metrics::Readings;
 use crate::shared::{Health, Shared, ToSequencer};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -136,7 +136,6 @@ fn router(api: Arc<Api>) -> Router {
         .route("/metrics", get(metrics))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(DefaultBodyLimit::max(kanjo_api::SUBMIT_BYTES_MAX))
         .layer(middleware::from_fn_with_state(api.clone(), count))
         .with_state(api)
 }

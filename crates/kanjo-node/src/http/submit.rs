@@ -37,7 +37,9 @@ const BODY_TIME_MAX: Duration = Duration::from_secs(30);
         (serde_json::Value = "application/json"), (Vec<u8> = "application/octet-stream"))),
     responses(
         (status = 200, body = SubmitOutcome, description = "Recorded, or for binary requests one outcome each"),
-        (status = 403, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody),
+        (status = 408, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 415, body = ErrorBody),
         (status = 422, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 503, body = ErrorBody), (status = 507, body = ErrorBody)))]
 pub(super) async fn submit(

@@ -227,13 +227,7 @@ pub fn look_up(client: &Client, id: TransactionId) -> Option<SubmitOutcome> {
     match client.transaction(id) {
         Ok(view) => {
             assert_eq!(view.id, id);
-            Some(SubmitOutcome::Recorded {
-                id,
-                height: view.height,
-                position: view.position,
-                result: view.result,
-                failed_operation: view.failed_operation,
-            })
+            Some(view.outcome())
         }
         Err(error) if error.is_not_found() => None,
         Err(error) => panic!("looking up {id}: {error}"),
