@@ -4,19 +4,29 @@
 //! then the new versions, then the tables change. When one fails, the scratch pad is thrown away
 //! and the failure is recorded under the id.
 
-use crate::admission::{Verified, unknown_author, verify_again};
+use crate::admission::{Verified, signers_record, unknown_author, verify_again};
 use crate::ledger::{BlockContext, Ledger};
-use crate::scratch::{Before, StateDraft, Touched, UserDraft, WalletDraft};
-use crate::table::{Row as _, Slot};
+use crate::scratch::{Touched, UserDraft, WalletDraft};
+use crate::table::Row as _;
+use crate::turn::Turn;
+use bytes::Bytes;
 use kanjo_types::outcome::{Refusal, ResultCode};
-use kanjo_types::record::{
-    Record, Spent, TokenRecord, TransactionRecord, UserRecord, WalletRecord, WalletStateRecord,
-};
-use kanjo_types::stored::{Entry, Location, Row, paying_states};
+use kanjo_types::record::{Record, Spent, TransactionRecord};
+use kanjo_types::stored::{Entry, Location, Named, spent_states};
 use kanjo_types::transaction::Refused;
-use kanjo_types::{Amount, Hash, Operation, TokenId, UserId, WalletId};
+use kanjo_types::{Hash, Operation, TransactionId, UserId, WalletId};
 
-type Step = Result<(), ResultCode>;
+/// What came of one operation.
+pub(crate) type Step = Result<(), ResultCode>;
+
+/// A transaction as it is recorded, whoever made it.
+pub(crate) struct Taken<'a> {
+    pub raw: &'a Bytes,
+    pub id: TransactionId,
+    pub witness: Hash,
+    pub author_record: Hash,
+    pub operations: &'a [Operation],
+}
 
 impl Ledger {
     /// Executes a transaction as number `position` of `block`. The outcome, done or failed, is to
@@ -24,7 +34,7 @@ impl Ledger {
     ///
     /// # Errors
     /// A refusal, with nothing changed and nothing to record: expired, valid for too long, id
-    /// already used, unknown author, or signatures that no longer fit the author's keys.
+    /// already used, unknown author, or signatures that no longer fit the signers' keys.
     pub fn execute(
         &mut self,
         block: BlockContext,
@@ -37,21 +47,49 @@ impl Ledger {
         let author_record = self.author_record(transaction)?;
         self.replay.insert(&prepared.id(), body.valid_until_ms);
         self.scratch.clear();
+        let mut turn = Turn {
+            block,
+            id: prepared.id(),
+            number: 0,
+            author: body.author,
+            parties: body.parties(),
+            headers: transaction.headers(),
+        };
         let mut failure = None;
         for (number, operation) in (0u32..).zip(&body.operations) {
-            if let Err(code) = self.apply(body.author, operation) {
+            turn.number = number;
+            if let Err(code) = self.apply(&turn, operation) {
                 failure = Some((code, number));
                 break;
             }
         }
-        let spent = if failure.is_none() { self.spent(&body.operations) } else { Vec::new() };
-        let record = TransactionRecord {
+        let taken = Taken {
+            raw: prepared.raw(),
             id: prepared.id(),
             witness: prepared.witness(),
+            author_record,
+            operations: &body.operations,
+        };
+        self.conclude(block, position, &taken, failure)
+    }
+
+    /// Records what came of a transaction and, when it passed, makes what is on the scratch pad so.
+    pub(crate) fn conclude(
+        &mut self,
+        block: BlockContext,
+        position: u32,
+        taken: &Taken<'_>,
+        failure: Option<(ResultCode, u32)>,
+    ) -> Result<Entry, Refused> {
+        let (spent, named) =
+            if failure.is_none() { self.spent(taken.operations) } else { (Vec::new(), Vec::new()) };
+        let record = TransactionRecord {
+            id: taken.id,
+            witness: taken.witness,
             height: block.height,
             position,
             time_ms: block.time_ms,
-            author_record,
+            author_record: taken.author_record,
             spent,
         };
         let record = Record::Transaction(record);
@@ -60,7 +98,7 @@ impl Ledger {
             return Err(Refused::new(Refusal::Malformed, "record"));
         };
         let rows = if failure.is_none() {
-            self.commit(Location { height: block.height, position }, hash)
+            self.commit(Location { height: block.height, position }, hash, &named)
         } else {
             Vec::new()
         };
@@ -68,7 +106,7 @@ impl Ledger {
             Some((code, number)) => (code, Some(number)),
             None => (ResultCode::Ok, None),
         };
-        Ok(Entry { raw: prepared.raw().clone(), record, hash, result, failed_operation, rows })
+        Ok(Entry { raw: taken.raw.clone(), record, hash, result, failed_operation, rows })
     }
 
     fn check_admissible(&self, block: BlockContext, transaction: &Verified) -> Result<(), Refused> {
@@ -91,91 +129,128 @@ impl Ledger {
 
     /// The hash of the author's present record, whose keys the signatures fit: those they were
     /// checked against, or the new ones when they changed in between. Zero for a user that
-    /// registers itself.
+    /// registers itself. With several signers, a digest over the records of all.
     fn author_record(&self, transaction: &Verified) -> Result<Hash, Refused> {
-        let checked = transaction.author();
-        let present = checked.slot.and_then(|slot| self.users.at(slot));
-        if present.is_some_and(|row| row.hash == checked.record) {
-            return Ok(checked.record);
+        let checked = transaction.signers();
+        let is_present = |signer: &crate::admission::Author| {
+            let present = signer.slot.and_then(|slot| self.users.at(slot));
+            present.is_some_and(|row| row.hash == signer.record)
+        };
+        if checked.iter().all(is_present) {
+            return Ok(signers_record(checked));
         }
         let prepared = transaction.prepared();
         let keys = self.author_keys(prepared.transaction()).ok_or_else(unknown_author)?;
-        if keys.author != checked {
-            verify_again(prepared, &keys.access)?;
+        if keys.signers() != checked {
+            verify_again(prepared, &keys)?;
         }
-        Ok(keys.author.record)
+        Ok(signers_record(keys.signers()))
     }
 
-    fn spent(&self, operations: &[Operation]) -> Vec<Spent> {
+    /// The spent states, and for each drafted state whether it is the next that the operations name.
+    fn spent(&self, operations: &[Operation]) -> (Vec<Spent>, Vec<bool>) {
+        let mut walk = Named::new(operations);
+        let drafts = || self.scratch.states.iter();
+        let named: Vec<bool> = drafts().map(|(key, _)| walk.is_next(*key)).collect();
+        let kept = drafts().zip(&named).map(|((key, draft), named)| {
+            (*key, *named && draft.extra == kanjo_types::record::StateExtra::default())
+        });
         let spent_of = |key| {
             let before = self.scratch.states.get(&key)?.before?;
             Some(Spent { state: before.hash, transaction: before.transaction })
         };
-        paying_states(operations).into_iter().filter_map(spent_of).collect()
+        let spent = spent_states(operations, kept).into_iter().filter_map(spent_of).collect();
+        (spent, named)
     }
 
-    fn apply(&mut self, author: UserId, operation: &Operation) -> Step {
+    fn apply(&mut self, turn: &Turn<'_>, operation: &Operation) -> Step {
         match operation {
             Operation::CreateUser { access, number } => {
-                if !self.open_registration() && !self.is_operator(&author) {
+                if !self.open_registration() && !self.is_operator(&turn.author) {
                     return Err(ResultCode::NotPermitted);
                 }
                 let id = UserId::derive(self.chain(), access, *number);
                 if self.user_known(&id) {
                     return Err(ResultCode::UserExists);
                 }
-                let draft = UserDraft { access: access.clone(), sponsor: author };
-                self.scratch.users.push(id, draft);
-                self.scratch.order.push(Touched::User(id));
+                self.draft_user(id, UserDraft { access: access.clone(), sponsor: turn.author });
                 Ok(())
             }
-            Operation::CreateWallet { owner, number } => {
-                self.create_wallet(author, *owner, *number)
-            }
-            Operation::CreateToken { symbol, name, decimals, issuer } => {
-                self.create_token(author, symbol, name, *decimals, *issuer)
-            }
-            Operation::Issue { token, to, amount } => self.issue(author, *token, *to, *amount),
-            Operation::Redeem { token, from, amount } => {
-                self.redeem(author, *token, *from, *amount)
-            }
+            Operation::CreateWallet { owner, number } => self.create_wallet(turn, *owner, *number),
+            Operation::CreateToken { .. } => self.create_token(turn, operation),
+            Operation::Issue { token, to, amount } => self.issue(turn, *token, *to, *amount),
+            Operation::Redeem { token, from, amount } => self.redeem(turn, *token, *from, *amount),
             Operation::Transfer { token, from, to, amount, .. } => {
-                self.transfer(author, *token, *from, *to, *amount)
+                self.transfer(turn, *token, *from, *to, *amount)
             }
             Operation::RotateKeys { user, access } => {
                 let sponsor = self.sponsor_of(user).ok_or(ResultCode::UnknownUser)?;
-                if *user != author {
+                if !turn.signed_by(user) {
                     return Err(ResultCode::NotYourUser);
                 }
-                let draft = UserDraft { access: access.clone(), sponsor };
-                match self.scratch.users.position(user) {
-                    Some(position) => {
-                        if let Some(place) = self.scratch.users.at_mut(position) {
-                            *place = draft;
-                        }
-                    }
-                    None => {
-                        self.scratch.users.push(*user, draft);
-                        self.scratch.order.push(Touched::User(*user));
-                    }
-                }
+                self.draft_user(*user, UserDraft { access: access.clone(), sponsor });
                 Ok(())
             }
+            _ => self.apply_rules(turn, operation),
         }
     }
 
-    fn user_known(&self, id: &UserId) -> bool {
+    /// Operations beside plain payments: see `docs/money.md`.
+    fn apply_rules(&mut self, turn: &Turn<'_>, operation: &Operation) -> Step {
+        match operation {
+            Operation::Parties { .. } => Ok(()),
+            Operation::Require { condition } => self.require(turn, condition),
+            Operation::Reserve { .. } => self.reserve(turn, operation),
+            Operation::Post { pending, amount } => self.post(turn, *pending, *amount),
+            Operation::Void { pending } => self.void(turn, *pending),
+            Operation::ProposeBundle { parties, conditions, legs, expires_ms } => {
+                self.propose_bundle(turn, parties, conditions, legs, *expires_ms)
+            }
+            Operation::AgreeBundle { bundle } => self.agree_bundle(turn, *bundle),
+            Operation::DeclineBundle { bundle } => self.decline_bundle(turn, *bundle),
+            Operation::Schedule { .. } => self.schedule(turn, operation),
+            Operation::CancelSchedule { schedule } => self.cancel_schedule(turn, *schedule),
+            Operation::SetAttribute { user, name, commitment } => {
+                self.set_attribute(turn, *user, name, *commitment)
+            }
+            Operation::EraseAttribute { user, name } => self.erase_attribute(turn, *user, name),
+            Operation::SetGuardians { grant, delay_ms } => {
+                self.set_guardians(turn, grant, *delay_ms)
+            }
+            Operation::Act { order, evidence } => self.order_act(turn, order, evidence),
+            Operation::ApproveAct { act, evidence } => self.approve_act(turn, *act, evidence),
+            Operation::RejectAct { act } => self.reject_act(turn, *act),
+            Operation::FinishAct { act } => self.finish_act(turn, *act),
+            Operation::SettleClaim { claim } => self.settle_claim(turn, *claim),
+            Operation::PayInterest { .. } => self.pay_interest(turn, operation),
+            // The others are applied by `apply`; those of the ledger itself never get here, because
+            // their shape is refused from outside.
+            _ => Err(ResultCode::NotPermitted),
+        }
+    }
+
+    pub(crate) fn user_known(&self, id: &UserId) -> bool {
         self.scratch.users.position(id).is_some() || self.users.find(id).is_some()
     }
 
-    fn sponsor_of(&self, id: &UserId) -> Option<UserId> {
+    pub(crate) fn sponsor_of(&self, id: &UserId) -> Option<UserId> {
         let draft = self.scratch.users.get(id).map(|draft| draft.sponsor);
         draft.or_else(|| self.users.get(id).map(|row| row.sponsor))
     }
 
-    fn create_wallet(&mut self, author: UserId, owner: UserId, number: u64) -> Step {
+    /// Drafts a new version of a user.
+    pub(crate) fn draft_user(&mut self, user: UserId, draft: UserDraft) {
+        if let Some(place) = self.scratch.users.get_mut(&user) {
+            *place = draft;
+        } else {
+            self.scratch.users.push(user, draft);
+            self.scratch.order.push(Touched::User(user));
+        }
+    }
+
+    fn create_wallet(&mut self, turn: &Turn<'_>, owner: UserId, number: u64) -> Step {
         let sponsor = self.sponsor_of(&owner).ok_or(ResultCode::UnknownUser)?;
-        if author != owner && author != sponsor {
+        if !turn.signed_by(&owner) && !turn.signed_by(&sponsor) {
             return Err(ResultCode::NotPermitted);
         }
         let id = WalletId::derive(self.chain(), owner, number);
@@ -187,277 +262,48 @@ impl Ledger {
         Ok(())
     }
 
-    fn create_token(
-        &mut self,
-        author: UserId,
-        symbol: &str,
-        name: &str,
-        decimals: u8,
-        issuer: UserId,
-    ) -> Step {
-        if !self.open_tokens && !self.is_operator(&author) {
-            return Err(ResultCode::NotPermitted);
-        }
-        if !self.user_known(&issuer) {
-            return Err(ResultCode::UnknownUser);
-        }
-        let taken = self.symbols.contains_key(symbol) || self.scratch.new_symbols.contains(symbol);
-        if taken {
-            return Err(ResultCode::SymbolTaken);
-        }
-        let number = u32::try_from(self.tokens.len() + self.scratch.new_symbols.len() + 1);
-        let id = number.ok().filter(|number| *number < u32::MAX).map(TokenId);
-        let id = id.ok_or(ResultCode::TokensExhausted)?;
-        let record = TokenRecord {
-            id,
-            version: 1,
-            symbol: symbol.to_owned(),
-            name: name.to_owned(),
-            decimals,
-            issuer,
-            issued: Amount::ZERO,
-            redeemed: Amount::ZERO,
-            previous: Hash::ZERO,
-            transaction: Hash::ZERO,
-            issuer_record: Hash::ZERO,
-        };
-        self.scratch.tokens.push(id, record);
-        self.scratch.new_symbols.insert(symbol.to_owned());
-        self.scratch.order.push(Touched::Token(id));
-        Ok(())
-    }
-
-    /// The position of the token's draft, made from its present row on first touch.
-    fn token_draft(&mut self, token: TokenId) -> Option<usize> {
-        if let Some(position) = self.scratch.tokens.position(&token) {
-            return Some(position);
-        }
-        let row = self.tokens.get(&token)?;
-        let mut record = row.record.clone();
-        record.version += 1;
-        record.previous = row.hash;
-        self.scratch.order.push(Touched::Token(token));
-        Some(self.scratch.tokens.push(token, record))
-    }
-
-    fn token_issuer(&self, token: TokenId) -> Option<UserId> {
-        let draft = self.scratch.tokens.get(&token).map(|record| record.issuer);
-        draft.or_else(|| self.tokens.get(&token).map(|row| row.record.issuer))
-    }
-
-    fn token_known(&self, token: TokenId) -> bool {
-        let in_batch =
-            !self.scratch.tokens.is_empty() && self.scratch.tokens.position(&token).is_some();
-        in_batch || self.tokens.find(&token).is_some()
-    }
-
-    /// The owner of a wallet. Remembers where the wallet is, and drafts its state in `token` if
-    /// there is one: callers are about to change that state.
-    fn wallet_owner(&mut self, wallet: WalletId, token: TokenId) -> Option<UserId> {
-        if !self.scratch.wallets.is_empty()
-            && let Some(draft) = self.scratch.wallets.get(&wallet)
+    /// The newest version of a row beside the balances, drafts of this transaction included.
+    pub(crate) fn standing_record(
+        &self,
+        table: kanjo_types::Table,
+        key: kanjo_types::record::RowKey,
+    ) -> Option<&Record> {
+        if !self.scratch.standing.is_empty()
+            && let Some(draft) = self.scratch.standing.get(&(table, key))
         {
-            return Some(draft.owner);
+            return Some(draft);
         }
-        // Always drafted here, so that drafts stand in the order of first touch: paying side first.
-        let drafted = self.existing_state(wallet, token);
-        let slot = match self.scratch.wallet_slots.get(&wallet) {
-            Some(slot) => *slot,
-            None => {
-                let slot = match drafted {
-                    Some(slot) => slot,
-                    None => self.wallets.find(&wallet)?,
-                };
-                self.scratch.wallet_slots.push(wallet, slot);
-                slot
-            }
-        };
-        self.wallets.at(slot).map(|row| row.owner)
-    }
-
-    /// Drafts the state when it has a row and no draft yet; gives back where its wallet is.
-    fn existing_state(&mut self, wallet: WalletId, token: TokenId) -> Option<Slot> {
-        let key = (wallet, token);
-        if self.scratch.states.position(&key).is_some() {
+        let rows = self.standing(table);
+        if rows.is_empty() {
             return None;
         }
-        let slot = self.states.find(&key)?;
-        let row = self.states.at(slot)?;
-        let before = Before {
-            hash: row.hash,
-            version: row.version,
-            transaction: row.transaction,
-            at: row.at.into(),
-            slot,
-        };
-        let draft = StateDraft { before: Some(before), balance: row.balance };
-        let wallet_slot = Slot { partition: slot.partition, slot: row.wallet_slot };
-        self.scratch.states.push(key, draft);
-        Some(wallet_slot)
+        rows.get(&key).map(|row| &row.record)
     }
 
-    /// The position of a state's draft, made from its present row on first touch.
-    fn state_draft(&mut self, wallet: WalletId, token: TokenId) -> usize {
-        let key = (wallet, token);
-        if let Some(position) = self.scratch.states.position(&key) {
-            return position;
+    /// Hash of the newest recorded version of such a row; zero without one.
+    pub(crate) fn standing_hash(
+        &self,
+        table: kanjo_types::Table,
+        key: kanjo_types::record::RowKey,
+    ) -> Hash {
+        self.standing(table).get(&key).map_or(Hash::ZERO, |row| row.hash())
+    }
+
+    /// Drafts a new version of a row beside the balances. Version and previous version are set
+    /// here, the transaction when it is committed.
+    pub(crate) fn draft_standing(&mut self, mut record: Record) {
+        let Some((table, key)) = record.place() else { return };
+        let old = self.standing(table).get(&key);
+        let version = old.map_or(0, |row| row.record.version()) + 1;
+        let previous = old.map_or(Hash::ZERO, |row| row.hash());
+        if let Some(links) = record.links_mut() {
+            *links = kanjo_types::standing::Links { version, previous, transaction: Hash::ZERO };
         }
-        self.existing_state(wallet, token);
-        let new = StateDraft { before: None, balance: Amount::ZERO };
-        match self.scratch.states.position(&key) {
-            Some(position) => position,
-            None => self.scratch.states.push(key, new),
+        if let Some(place) = self.scratch.standing.get_mut(&(table, key)) {
+            *place = record;
+        } else {
+            self.scratch.standing.push((table, key), record);
+            self.scratch.order.push(Touched::Standing(table, key));
         }
-    }
-
-    fn debit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
-        let position = self.state_draft(wallet, token);
-        let draft = self.scratch.states.at_mut(position).ok_or(ResultCode::InsufficientFunds)?;
-        draft.balance = draft.balance.checked_sub(amount).ok_or(ResultCode::InsufficientFunds)?;
-        Ok(())
-    }
-
-    fn credit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
-        let position = self.state_draft(wallet, token);
-        let draft = self.scratch.states.at_mut(position).ok_or(ResultCode::BalanceOverflow)?;
-        draft.balance = draft.balance.checked_add(amount).ok_or(ResultCode::BalanceOverflow)?;
-        Ok(())
-    }
-
-    fn transfer(
-        &mut self,
-        author: UserId,
-        token: TokenId,
-        from: WalletId,
-        to: WalletId,
-        amount: Amount,
-    ) -> Step {
-        if !self.token_known(token) {
-            return Err(ResultCode::UnknownToken);
-        }
-        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
-        self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
-        if owner != author {
-            return Err(ResultCode::NotWalletOwner);
-        }
-        self.debit(from, token, amount)?;
-        self.credit(to, token, amount)
-    }
-
-    fn issue(&mut self, author: UserId, token: TokenId, to: WalletId, amount: Amount) -> Step {
-        let issuer = self.token_issuer(token).ok_or(ResultCode::UnknownToken)?;
-        self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
-        if issuer != author {
-            return Err(ResultCode::NotIssuer);
-        }
-        self.credit(to, token, amount)?;
-        let position = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;
-        let record = self.scratch.tokens.at_mut(position).ok_or(ResultCode::UnknownToken)?;
-        record.issued = record.issued.checked_add(amount).ok_or(ResultCode::SupplyOverflow)?;
-        Ok(())
-    }
-
-    fn redeem(&mut self, author: UserId, token: TokenId, from: WalletId, amount: Amount) -> Step {
-        let issuer = self.token_issuer(token).ok_or(ResultCode::UnknownToken)?;
-        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
-        if issuer != author {
-            return Err(ResultCode::NotIssuer);
-        }
-        if owner != author {
-            return Err(ResultCode::NotWalletOwner);
-        }
-        self.debit(from, token, amount)?;
-        let position = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;
-        let record = self.scratch.tokens.at_mut(position).ok_or(ResultCode::UnknownToken)?;
-        record.redeemed = record.redeemed.checked_add(amount).ok_or(ResultCode::SupplyOverflow)?;
-        Ok(())
-    }
-
-    /// Makes the new versions from the scratch pad and takes them into the tables.
-    fn commit(&mut self, at: Location, transaction: Hash) -> Vec<Row> {
-        let scratch = std::mem::take(&mut self.scratch);
-        let count = scratch.order.len() + scratch.states.iter().count();
-        let mut rows = Vec::with_capacity(count);
-        for touched in &scratch.order {
-            let made = match touched {
-                Touched::User(id) => self.user_row(*id, &scratch, transaction),
-                Touched::Wallet(id) => self.wallet_row(*id, &scratch, transaction),
-                Touched::Token(id) => self.token_row(*id, &scratch, transaction),
-            };
-            if let Some(row) = made {
-                self.install(&row.record, row.hash, at);
-                rows.push(row);
-            }
-        }
-        for ((wallet, token), draft) in scratch.states.iter() {
-            let slot = scratch.wallet_slots.get(wallet).copied();
-            let slot = slot.or_else(|| self.wallets.find(wallet));
-            let wallet_record = slot.and_then(|slot| self.wallets.at(slot));
-            assert!(
-                wallet_record.is_some_and(|row| row.id == *wallet),
-                "a state's wallet was found before"
-            );
-            let wallet_slot = slot.map_or(0, |slot| slot.slot);
-            let before = draft.before;
-            let state = WalletStateRecord {
-                wallet: *wallet,
-                token: *token,
-                version: before.map_or(0, |before| before.version) + 1,
-                balance: draft.balance,
-                previous: before.map_or(Hash::ZERO, |before| before.hash),
-                transaction,
-                wallet_record: wallet_record.map_or(Hash::ZERO, |row| row.hash),
-            };
-            let previous_at = before.map_or_else(Location::default, |before| before.at);
-            let record = Record::WalletState(state.clone());
-            let hash = record.hash();
-            let state_slot = before.map(|before| before.slot);
-            self.install_state(&state, hash, at.into(), state_slot, wallet_slot);
-            rows.push(Row { hash, record, previous_at });
-        }
-        assert_eq!(rows.len(), count, "every draft made a version");
-        self.scratch = scratch;
-        rows
-    }
-
-    fn user_row(&self, id: UserId, scratch: &crate::scratch::Scratch, tx: Hash) -> Option<Row> {
-        let draft = scratch.users.get(&id)?;
-        let old = self.users.get(&id);
-        let record = Record::User(UserRecord {
-            id,
-            version: old.map_or(0, |row| row.version) + 1,
-            access: draft.access.clone(),
-            sponsor: draft.sponsor,
-            previous: old.map_or(Hash::ZERO, |row| row.hash),
-            transaction: tx,
-        });
-        let previous_at = old.map_or_else(Location::default, |row| row.at.into());
-        Some(Row { hash: record.hash(), record, previous_at })
-    }
-
-    fn wallet_row(&self, id: WalletId, scratch: &crate::scratch::Scratch, tx: Hash) -> Option<Row> {
-        let draft = scratch.wallets.get(&id)?;
-        let owner = self.users.get(&draft.owner)?;
-        let record = Record::Wallet(WalletRecord {
-            id,
-            version: 1,
-            owner: draft.owner,
-            number: draft.number,
-            previous: Hash::ZERO,
-            transaction: tx,
-            owner_record: owner.hash(),
-        });
-        Some(Row { hash: record.hash(), record, previous_at: Location::default() })
-    }
-
-    fn token_row(&self, id: TokenId, scratch: &crate::scratch::Scratch, tx: Hash) -> Option<Row> {
-        let mut record = scratch.tokens.get(&id)?.clone();
-        let issuer = self.users.get(&record.issuer)?;
-        record.transaction = tx;
-        record.issuer_record = issuer.hash();
-        let old = self.tokens.get(&id);
-        let previous_at = old.map_or_else(Location::default, |row| row.at.into());
-        let record = Record::Token(record);
-        Some(Row { hash: record.hash(), record, previous_at })
     }
 }

@@ -1,12 +1,13 @@
 //! The rows of block 0.
 
+use kanjo_types::policy::TokenRules;
 use kanjo_types::record::{Record, TokenRecord, UserRecord, WalletRecord, WalletStateRecord};
 use kanjo_types::stored::{Location, Row};
 use kanjo_types::{Amount, Genesis, Hash, TokenId, UserId, WalletId};
 use std::collections::BTreeMap;
 
 fn row(record: Record) -> Row {
-    Row { hash: record.hash(), record, previous_at: Location::default() }
+    Row { hash: record.hash(), record, previous_at: Location::default(), named: false }
 }
 
 /// The rows that `genesis` defines, in the order of the file: users, tokens, wallets each followed
@@ -47,6 +48,7 @@ pub fn genesis_rows(genesis: &Genesis) -> Vec<Row> {
             issuer,
             issued: Amount(balances.map(|amount| amount.0).sum()),
             redeemed: Amount::ZERO,
+            rules: TokenRules::new(&token.policy),
             previous: Hash::ZERO,
             transaction: chain.0,
             issuer_record,
@@ -79,6 +81,7 @@ pub fn genesis_rows(genesis: &Genesis) -> Vec<Row> {
                 token,
                 version: 1,
                 balance,
+                extra: None,
                 previous: Hash::ZERO,
                 transaction: chain.0,
                 wallet_record,

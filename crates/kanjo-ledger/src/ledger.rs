@@ -1,15 +1,15 @@
 //! The state of a ledger: its tables, remembered ids, and what the block under way has changed.
 
 use crate::replay::{ReplaySnapshot, ReplayWindow};
-use crate::rows::{At, StateRow, TokenRow, UserRow, WalletRow};
+use crate::rows::{At, StandingRow, StateRow, TokenRow, UserRow, WalletRow};
 use crate::scratch::Scratch;
 use crate::table::{Slot, Table};
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_proof::state::{Leaf, LeafUpdate};
-use kanjo_types::block::SupplyChange;
-use kanjo_types::record::{self, PARTITIONS, Record, WalletStateRecord};
+use kanjo_types::block::{SupplyChange, TokenAmount};
+use kanjo_types::record::{self, PARTITIONS, Record, RowKey, WalletStateRecord};
 use kanjo_types::stored::{Block, Entry, Location, Row as StoredRow};
-use kanjo_types::{ChainId, Genesis, Hash, TokenId, UserId};
+use kanjo_types::{Amount, ChainId, Genesis, Hash, TokenId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The block under way.
@@ -28,6 +28,8 @@ pub struct BlockEffects {
     pub leaves: Vec<LeafUpdate>,
     /// Supplies that changed, by ascending token.
     pub supply: Vec<SupplyChange>,
+    /// Fees taken, by ascending token.
+    pub fees: Vec<TokenAmount>,
 }
 
 /// The rows of one partition of every table, and its remembered ids, at one height.
@@ -37,6 +39,8 @@ pub struct PartitionSnapshot {
     wallets: Vec<WalletRow>,
     tokens: Vec<TokenRow>,
     states: Vec<StateRow>,
+    /// By table, in the order of [`record::Table::STANDING`].
+    standing: Vec<Vec<StandingRow>>,
     replay: ReplaySnapshot,
 }
 
@@ -51,6 +55,10 @@ pub struct Ledger {
     pub(crate) wallets: Table<WalletRow>,
     pub(crate) tokens: Table<TokenRow>,
     pub(crate) states: Table<StateRow>,
+    /// By table, in the order of [`record::Table::STANDING`].
+    standing: Vec<Table<StandingRow>>,
+    /// What the ledger has to do by itself, by time: follows from the rows.
+    pub(crate) agenda: BTreeSet<(u64, record::Table, RowKey)>,
     pub(crate) symbols: BTreeMap<String, TokenId>,
     pub(crate) replay: ReplayWindow,
     /// Time of the newest block: ids are forgotten by it, so it must never go back.
@@ -59,6 +67,10 @@ pub struct Ledger {
     circulating: Vec<u128>,
     dirty: Vec<(record::Table, Slot)>,
     supply_changed: BTreeSet<TokenId>,
+    /// Tokens whose wallet states changed in the block under way; some of them twice.
+    moved: Vec<TokenId>,
+    /// Taken in the block under way.
+    fees: BTreeMap<TokenId, Amount>,
     pub(crate) scratch: Scratch,
 }
 
@@ -78,12 +90,16 @@ impl Ledger {
             wallets: Table::default(),
             tokens: Table::default(),
             states: Table::default(),
+            standing: record::Table::STANDING.iter().map(|_| Table::default()).collect(),
+            agenda: BTreeSet::new(),
             symbols: BTreeMap::new(),
             replay: ReplayWindow::default(),
             time_ms: 0,
             circulating: Vec::new(),
             dirty: Vec::new(),
             supply_changed: BTreeSet::new(),
+            moved: Vec::new(),
+            fees: BTreeMap::new(),
             scratch: Scratch::default(),
         }
     }
@@ -132,6 +148,21 @@ impl Ledger {
     #[must_use]
     pub fn states(&self) -> &Table<StateRow> {
         &self.states
+    }
+
+    /// Newest rows of a table of what stands beside the balances.
+    ///
+    /// # Panics
+    /// For a table that is not in [`record::Table::STANDING`].
+    #[must_use]
+    pub fn standing(&self, table: record::Table) -> &Table<StandingRow> {
+        let found = standing_position(table).and_then(|position| self.standing.get(position));
+        #[allow(clippy::expect_used)] // Callers name the table in their source.
+        found.expect("a table of what stands beside the balances")
+    }
+
+    fn standing_mut(&mut self, table: record::Table) -> Option<&mut Table<StandingRow>> {
+        self.standing.get_mut(standing_position(table)?)
     }
 
     /// Remembered transaction ids.
@@ -183,7 +214,24 @@ impl Ledger {
                 return self.install_state(state, hash, at, slot, wallet_slot);
             }
             Record::Transaction(_) => return,
+            _ => return self.install_standing(record, hash, at),
         };
+        self.dirty.push((table, slot));
+        self.dirty.extend(before.map(|before| (table, before)));
+    }
+
+    fn install_standing(&mut self, record: &Record, hash: Hash, at: At) {
+        let Some((table, key)) = record.place() else { return };
+        let old = self.standing(table).get(&key).and_then(|row| crate::due::due_ms(&row.record));
+        if let Some(due_ms) = old {
+            self.agenda.remove(&(due_ms, table, key));
+        }
+        if let Some(due_ms) = crate::due::due_ms(record) {
+            self.agenda.insert((due_ms, table, key));
+        }
+        let row = StandingRow { key, record: record.clone(), hash, at };
+        let Some(rows) = self.standing_mut(table) else { return };
+        let (slot, before) = rows.put(row);
         self.dirty.push((table, slot));
         self.dirty.extend(before.map(|before| (table, before)));
     }
@@ -202,13 +250,14 @@ impl Ledger {
             token: state.token,
             wallet_slot,
             balance: state.balance,
+            extra: state.extra.clone(),
             version: state.version,
             hash,
             transaction: state.transaction,
             at,
         };
         let old = slot.and_then(|slot| self.states.replace(slot, &row));
-        self.count(state.token, old.map_or(0, |old| old.balance.0), state.balance.0);
+        self.count(state.token, old.map_or(0, |old| old.worth()), state.worth());
         let (slot, before) = match slot {
             Some(slot) => (slot, None),
             None => self.states.put(row),
@@ -228,6 +277,9 @@ impl Ledger {
         if let Some(total) = self.circulating.get_mut(position) {
             *total = total.wrapping_sub(old).wrapping_add(new);
         }
+        if self.moved.last() != Some(&token) {
+            self.moved.push(token);
+        }
     }
 
     /// Ends a block: what it changed, each leaf once.
@@ -244,23 +296,42 @@ impl Ledger {
         assert_eq!(leaves.len(), dirty.len(), "every changed slot has a leaf");
         dirty.clear();
         self.dirty = dirty;
+        let mut moved = std::mem::take(&mut self.moved);
+        moved.sort_unstable();
+        moved.dedup();
+        moved.iter().for_each(|token| self.check_supply(*token));
+        moved.clear();
+        self.moved = moved;
         let changed = std::mem::take(&mut self.supply_changed);
-        let supply = changed.into_iter().filter_map(|token| self.check_supply(token)).collect();
-        BlockEffects { leaves, supply }
+        let supply = changed.into_iter().filter_map(|token| self.supply_of(token)).collect();
+        let fees = std::mem::take(&mut self.fees).into_iter();
+        let fees = fees.map(|(token, amount)| TokenAmount { token, amount }).collect();
+        BlockEffects { leaves, supply, fees }
     }
 
-    fn check_supply(&self, token: TokenId) -> Option<SupplyChange> {
-        let record = &self.tokens.get(&token)?.record;
-        let circulating = self.circulating(token);
+    /// Takes fees into the block's sums, which stop at 2¹²⁸ − 1.
+    pub(crate) fn count_fees(&mut self, fees: &[(TokenId, Amount)]) {
+        for (token, amount) in fees {
+            let sum = self.fees.entry(*token).or_default();
+            *sum = Amount(sum.0.saturating_add(amount.0));
+        }
+    }
+
+    fn check_supply(&self, token: TokenId) {
+        let Some(row) = self.tokens.get(&token) else { return };
         assert_eq!(
-            record.issued.0.checked_sub(record.redeemed.0),
-            Some(circulating),
-            "balances of token {token} add up to issued - redeemed"
+            row.record.issued.0.checked_sub(row.record.redeemed.0),
+            Some(self.circulating(token)),
+            "balances and reservations of token {token} add up to issued - redeemed"
         );
+    }
+
+    fn supply_of(&self, token: TokenId) -> Option<SupplyChange> {
+        let record = &self.tokens.get(&token)?.record;
         Some(SupplyChange { token, issued: record.issued, redeemed: record.redeemed })
     }
 
-    /// Sum of all balances of a token.
+    /// Sum of all balances and reservations of a token, less its overdrafts.
     #[must_use]
     pub fn circulating(&self, token: TokenId) -> u128 {
         let position = token.0.saturating_sub(1) as usize;
@@ -276,7 +347,7 @@ impl Ledger {
         let mut sums: BTreeMap<TokenId, u128> = BTreeMap::new();
         for row in partitions().flat_map(|partition| self.states.rows(partition)) {
             let sum = sums.entry(row.token).or_default();
-            *sum = sum.saturating_add(row.balance.0);
+            *sum = sum.wrapping_add(row.worth());
         }
         for row in partitions().flat_map(|partition| self.tokens.rows(partition)) {
             let token = row.record.id;
@@ -298,6 +369,7 @@ impl Ledger {
             record::Table::Wallets => self.wallets.leaf(slot),
             record::Table::Tokens => self.tokens.leaf(slot),
             record::Table::WalletStates => self.states.leaf(slot),
+            _ => self.standing(table).leaf(slot),
         }?;
         Some(LeafUpdate { table, partition: slot.partition, slot: slot.slot, leaf })
     }
@@ -310,6 +382,7 @@ impl Ledger {
             record::Table::Wallets => self.wallets.leaves(partition).collect(),
             record::Table::Tokens => self.tokens.leaves(partition).collect(),
             record::Table::WalletStates => self.states.leaves(partition).collect(),
+            _ => self.standing(table).leaves(partition).collect(),
         }
     }
 
@@ -334,6 +407,8 @@ impl Ledger {
         self.replay.forget_before(block.header.time_ms);
         self.dirty.clear();
         self.supply_changed.clear();
+        self.moved.clear();
+        self.fees.clear();
     }
 
     fn redo_row(&mut self, row: &StoredRow, at: Location, applies: &impl Fn(u16) -> bool) {
@@ -350,13 +425,14 @@ impl Ledger {
             wallets: self.wallets.rows(partition).to_vec(),
             tokens: self.tokens.rows(partition).to_vec(),
             states: self.states.rows(partition).to_vec(),
+            standing: self.standing.iter().map(|table| table.rows(partition).to_vec()).collect(),
             replay: self.replay.snapshot(partition),
         }
     }
 
     /// Replaces one partition by a copy.
     pub fn load(&mut self, partition: u16, snapshot: PartitionSnapshot) {
-        let counted = |row: &StateRow| (row.token, row.balance.0);
+        let counted = |row: &StateRow| (row.token, row.worth());
         let old: Vec<_> = self.states.rows(partition).iter().map(counted).collect();
         old.into_iter().for_each(|(token, balance)| self.count(token, balance, 0));
         self.symbols.retain(|_, id| record::RowKey::token(*id).partition() != partition);
@@ -364,7 +440,18 @@ impl Ledger {
             self.symbols.insert(row.record.symbol.clone(), row.record.id);
         }
         for row in &snapshot.states {
-            self.count(row.token, 0, row.balance.0);
+            self.count(row.token, 0, row.worth());
+        }
+        self.moved.clear();
+        self.agenda.retain(|(_, _, key)| key.partition() != partition);
+        for (table, rows) in record::Table::STANDING.into_iter().zip(snapshot.standing) {
+            let due = rows.iter().filter_map(|row| {
+                crate::due::due_ms(&row.record).map(|due_ms| (due_ms, table, row.key))
+            });
+            self.agenda.extend(due);
+            if let Some(standing) = self.standing_mut(table) {
+                standing.load(partition, rows);
+            }
         }
         self.users.load(partition, snapshot.users);
         self.wallets.load(partition, snapshot.wallets);
@@ -378,6 +465,10 @@ fn valid_until_of(entry: &Entry) -> Option<u64> {
     // version 1 · chain 32 · author 16 · valid_until 8
     let bytes = entry.raw.get(49..57)?.first_chunk::<8>()?;
     Some(u64::from_le_bytes(*bytes))
+}
+
+fn standing_position(table: record::Table) -> Option<usize> {
+    (table as usize).checked_sub(record::Table::Pendings as usize)
 }
 
 /// Every partition number.

@@ -11,23 +11,35 @@
 //!
 //! # Invariants
 //! - A transaction is done whole or not at all; a failed one leaves only its receipt.
-//! - For each token, the sum of all balances = issued − redeemed after every block (asserted, also
-//!   in release).
+//! - For each token, the sum of all balances and reservations less overdrafts = issued − redeemed
+//!   after every block (asserted, also in release).
 //! - A record version refers to the hash of the version before it and to the transaction it came
 //!   from.
 //! - An id that was recorded is never recorded again: it is remembered until its `valid_until` has
 //!   passed, and from then on the transaction is refused as expired.
 #![forbid(unsafe_code)]
 
+mod act;
 pub mod admission;
+mod attribute;
 pub mod block;
+mod bundle;
+mod claim;
+mod commit;
+pub mod due;
 mod execute;
 mod genesis;
+mod interest;
 mod ledger;
+mod payment;
+mod pending;
 pub mod replay;
+mod reversal;
 pub mod rows;
+mod schedule;
 mod scratch;
 pub mod table;
+mod turn;
 
 pub use admission::{Prepared, Verified, prepare, prepare_value, verify, verify_one};
 pub use genesis::genesis_rows;

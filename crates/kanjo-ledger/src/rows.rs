@@ -3,7 +3,7 @@
 
 use crate::table::Row;
 use borsh::{BorshDeserialize, BorshSerialize};
-use kanjo_types::record::{RowKey, TokenRecord};
+use kanjo_types::record::{Record, RowKey, StateExtra, TokenRecord};
 use kanjo_types::stored::Location;
 use kanjo_types::{Access, Amount, Hash, TokenId, UserId, WalletId};
 
@@ -79,8 +79,10 @@ pub struct StateRow {
     /// Slot of the wallet's row, in the partition that the two share: it spares a look-up for each
     /// payment.
     pub wallet_slot: u32,
-    /// What it holds.
+    /// What it holds and can spend.
     pub balance: Amount,
+    /// Reserved money, overdraft, claims.
+    pub extra: Option<Box<StateExtra>>,
     /// Version.
     pub version: u64,
     /// Hash of the record.
@@ -89,6 +91,55 @@ pub struct StateRow {
     pub transaction: Hash,
     /// Where it was made.
     pub at: At,
+}
+
+impl StateRow {
+    /// Everything beside the balance.
+    #[must_use]
+    pub fn extra(&self) -> StateExtra {
+        self.extra.as_deref().copied().unwrap_or_default()
+    }
+
+    /// As [`kanjo_types::record::WalletStateRecord::worth`].
+    #[must_use]
+    pub fn worth(&self) -> u128 {
+        let extra = self.extra();
+        self.balance.0.wrapping_add(extra.reserved.0).wrapping_sub(extra.overdraft.0)
+    }
+}
+
+/// Newest version of a row of one of the tables of what stands beside the balances
+/// ([`kanjo_types::record::Table::STANDING`]).
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+pub struct StandingRow {
+    /// Its key.
+    pub key: RowKey,
+    /// The whole record.
+    pub record: Record,
+    /// Its hash.
+    pub hash: Hash,
+    /// Where it was made.
+    pub at: At,
+}
+
+impl Row for StandingRow {
+    type Key = RowKey;
+
+    fn key(&self) -> RowKey {
+        self.key
+    }
+
+    fn row_key(key: &RowKey) -> RowKey {
+        *key
+    }
+
+    fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    fn made_at(&self) -> Location {
+        self.at.into()
+    }
 }
 
 impl Row for UserRow {

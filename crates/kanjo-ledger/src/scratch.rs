@@ -2,9 +2,9 @@
 
 use crate::table::Slot;
 use hashbrown::HashMap;
-use kanjo_types::record::TokenRecord;
+use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
 use kanjo_types::stored::Location;
-use kanjo_types::{Access, Amount, Hash, TokenId, UserId, WalletId};
+use kanjo_types::{Access, Amount, Hash, PendingId, TokenId, UserId, WalletId};
 use std::collections::BTreeSet;
 
 /// Up to this many drafts of a kind are searched in line; a plain payment has two.
@@ -33,6 +33,11 @@ impl<K: Copy + Eq + std::hash::Hash, D> Drafts<K, D> {
 
     pub(crate) fn get(&self, key: &K) -> Option<&D> {
         self.items.get(self.position(key)?).map(|(_, draft)| draft)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut D> {
+        let position = self.position(key)?;
+        self.at_mut(position)
     }
 
     pub(crate) fn at_mut(&mut self, position: usize) -> Option<&mut D> {
@@ -91,14 +96,16 @@ pub(crate) struct Before {
 pub(crate) struct StateDraft {
     pub before: Option<Before>,
     pub balance: Amount,
+    pub extra: StateExtra,
 }
 
-/// A draft of a user, wallet or token, in the order of first touch.
+/// A draft of anything but a wallet state, in the order of first touch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Touched {
     User(UserId),
     Wallet(WalletId),
     Token(TokenId),
+    Standing(Table, RowKey),
 }
 
 /// Everything a transaction would change.
@@ -108,7 +115,13 @@ pub(crate) struct Scratch {
     pub wallets: Drafts<WalletId, WalletDraft>,
     pub tokens: Drafts<TokenId, TokenRecord>,
     pub states: Drafts<(WalletId, TokenId), StateDraft>,
+    /// Records of what stands beside the balances; their links are set but for the transaction.
+    pub standing: Drafts<(Table, RowKey), Record>,
     pub order: Vec<Touched>,
+    /// Fees taken.
+    pub fees: Vec<(TokenId, Amount)>,
+    /// The last reservation of this transaction, to which the next one may be linked.
+    pub chain: Option<PendingId>,
     /// Symbols of tokens created by this transaction.
     pub new_symbols: BTreeSet<String>,
     /// Slots of wallets looked up on the way, to be used again when their states are written.
@@ -121,7 +134,10 @@ impl Scratch {
         self.wallets.clear();
         self.tokens.clear();
         self.states.clear();
+        self.standing.clear();
         self.order.clear();
+        self.fees.clear();
+        self.chain = None;
         self.new_symbols.clear();
         self.wallet_slots.clear();
     }

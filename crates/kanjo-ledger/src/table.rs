@@ -137,11 +137,12 @@ impl<R: Row> Partition<R> {
 /// All rows of a table.
 pub struct Table<R: Row> {
     partitions: Vec<Partition<R>>,
+    count: usize,
 }
 
 impl<R: Row> Default for Table<R> {
     fn default() -> Self {
-        Self { partitions: (0..PARTITIONS).map(|_| Partition::new()).collect() }
+        Self { partitions: (0..PARTITIONS).map(|_| Partition::new()).collect(), count: 0 }
     }
 }
 
@@ -160,7 +161,9 @@ impl<R: Row> Table<R> {
 
     /// Replaces a partition by rows in slot order. Keys must be distinct.
     pub fn load(&mut self, partition: u16, rows: Vec<R>) {
+        let (old, new) = (self.partition(partition).rows.len(), rows.len());
         *self.partition_mut(partition) = Partition::from_rows(rows);
+        self.count = self.count - old + new;
     }
 
     /// Where the row with `key` is.
@@ -196,6 +199,7 @@ impl<R: Row> Table<R> {
             return (Slot { partition, slot }, None);
         }
         let (slot, before) = part.insert(row);
+        self.count += 1;
         (Slot { partition, slot }, Some(Slot { partition, slot: before }))
     }
 
@@ -247,12 +251,12 @@ impl<R: Row> Table<R> {
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.partitions.iter().map(|partition| partition.rows.len()).sum()
+        self.count
     }
 
     /// True without rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.partitions.iter().all(|partition| partition.rows.is_empty())
+        self.count == 0
     }
 }

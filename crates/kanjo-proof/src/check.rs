@@ -85,6 +85,16 @@ fn kind(record: &Record) -> &'static str {
         Record::Token(_) => "tokens",
         Record::WalletState(_) => "wallet states",
         Record::Transaction(_) => "transactions",
+        Record::Pending(_) => "pending payments",
+        Record::Bundle(_) => "bundles",
+        Record::Schedule(_) => "scheduled payments",
+        Record::Authority(_) => "authorities",
+        Record::Act(_) => "administrative acts",
+        Record::Terms(_) => "terms",
+        Record::Freeze(_) => "freezes",
+        Record::Reversal(_) => "reversals",
+        Record::Claim(_) => "claims",
+        Record::Attribute(_) => "attributes",
     }
 }
 

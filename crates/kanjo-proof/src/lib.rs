@@ -33,6 +33,7 @@ mod check;
 pub mod error;
 pub mod file;
 mod lanes;
+mod lines;
 pub mod merkle;
 pub mod path;
 pub mod proof;

@@ -21,7 +21,7 @@ pub struct StatePath {
     /// BLAKE3 digests beside the way to the partition's tree root, lowest first: one for each
     /// level.
     pub siblings: Vec<Hash>,
-    /// RFC 6962 path of the partition root among the 256 of all tables, lowest first: eight hashes.
+    /// RFC 6962 path of the partition root among the 1,024 of all tables, lowest first: ten hashes.
     pub partitions: Vec<Hash>,
 }
 

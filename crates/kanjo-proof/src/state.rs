@@ -39,16 +39,17 @@ use kanjo_types::{Hash, Table};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Trees in a state: one for each partition of each table.
-pub const TREES: usize = Table::ALL.len() * PARTITIONS;
+/// Places for trees in a state: one for each partition of 16 tables. Partitions of tables that there
+/// are not (14 and 15) have the zero root.
+pub const TREES: usize = 16 * PARTITIONS;
 /// Most leaves of a partition: slots have 32 bits.
 pub const LEAVES_MAX: u64 = 1 << 32;
 const LEVELS_MAX: usize = 33;
 /// A loader that promises more leaves than this gets the room as they come.
 const PAIRS_RESERVED_MAX: usize = 1 << 24;
 
-// The 256 partition roots form a complete tree.
-const _: () = assert!(TREES == 256);
+// The partition roots form a complete tree with room for every table.
+const _: () = assert!(TREES.is_power_of_two() && Table::ALL.len() * PARTITIONS <= TREES);
 const _: () = assert!(1u64 << (LEVELS_MAX - 1) == LEAVES_MAX);
 
 /// What the tree commits about a row.
@@ -325,7 +326,7 @@ impl StateTree {
     /// The state without rows: every partition has its bound leaf alone.
     #[must_use]
     pub fn new() -> Self {
-        let partitions = (0..TREES)
+        let partitions = (0..Table::ALL.len() * PARTITIONS)
             .map(|tree| {
                 let (table, partition) = place_of(tree);
                 Partition::build(table, partition, std::iter::once(Leaf::bound(RowKey::MAX)))
@@ -438,8 +439,9 @@ impl StateTree {
         let mut dirty = trees;
         for position in &mut dirty {
             let (table, number) = place_of(*position);
-            let Some(partition) = self.partitions.get(*position) else { continue };
-            let root = partition_root(table, number, partition.leaves, &partition.tree_root());
+            let root = self.partitions.get(*position).map_or(Hash::ZERO, |partition| {
+                partition_root(table, number, partition.leaves, &partition.tree_root())
+            });
             *position += TREES;
             if let Some(place) = self.top.get_mut(*position) {
                 *place = merkle::leaf(&root);

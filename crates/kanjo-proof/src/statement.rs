@@ -215,6 +215,7 @@ impl fmt::Display for Line<'_> {
                 write!(f, "(version {})", state.version)
             }
             Record::Transaction(transaction) => write!(f, "transaction {}", transaction.id),
+            other => crate::lines::write_line(f, other),
         }
     }
 }

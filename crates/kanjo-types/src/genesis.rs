@@ -7,6 +7,7 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
 use crate::id::{ChainId, UserId, WalletId};
+use crate::policy::Policy;
 use crate::transaction::check_token;
 use borsh::io::{Error, ErrorKind, Read, Result as IoResult};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -63,6 +64,10 @@ pub struct FirstToken {
     pub decimals: u8,
     /// Name of the issuing user.
     pub issuer: String,
+    /// What it permits, for good. Without a fee: its receiver would be a wallet of this ledger, and
+    /// the ledger's id depends on this file.
+    #[serde(default, skip_serializing_if = "Policy::is_plain")]
+    pub policy: Policy,
 }
 
 /// A first wallet with its balances.
@@ -238,6 +243,13 @@ impl Genesis {
                 GenesisError::Token(token.symbol.clone(), refusal.sentence().to_owned())
             })?;
             known("a token's issuer", &token.issuer)?;
+            let bad_policy = match token.policy.check() {
+                Ok(()) => token.policy.fee.map(|_| "fee: not in a genesis; create the token later"),
+                Err(field) => Some(field),
+            };
+            if let Some(field) = bad_policy {
+                return Err(GenesisError::Token(token.symbol.clone(), format!("policy.{field}")));
+            }
             if supplies.insert(token.symbol.as_str(), Amount::ZERO).is_some() {
                 return Err(GenesisError::Name("token", token.symbol.clone()));
             }

@@ -88,6 +88,12 @@ pub const TAG_GENESIS: Tag = Tag(b"kanjo/genesis/1\0");
 pub const TAG_USER: Tag = Tag(b"kanjo/user-id/1\0");
 /// A wallet id.
 pub const TAG_WALLET: Tag = Tag(b"kanjo/wallet/1\0\0");
+/// The id of something that an operation makes: a pending payment, a bundle, an act …
+pub const TAG_ITEM: Tag = Tag(b"kanjo/item/1\0\0\0\0");
+/// A salted commitment to a personal attribute.
+pub const TAG_ATTRIBUTE: Tag = Tag(b"kanjo/attrib/1\0\0");
+/// The records of all signers of a transaction that several sign.
+pub const TAG_SIGNERS: Tag = Tag(b"kanjo/signers/1\0");
 /// The root over tables and partitions.
 pub const TAG_STATE: Tag = Tag(b"kanjo/state/1\0\0\0");
 /// The root of one partition of one table.

@@ -7,7 +7,7 @@
 
 use crate::access::Access;
 use crate::codec;
-use crate::hash::{self, Hash, ParseHashError, TAG_USER, TAG_WALLET};
+use crate::hash::{self, Hash, ParseHashError, TAG_ITEM, TAG_USER, TAG_WALLET};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -112,6 +112,55 @@ bech32_id!(
     WalletId,
     "wallet",
     "kjw"
+);
+
+macro_rules! item_id {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $prefix:literal) => {
+        bech32_id!($(#[$doc])* $name, $kind, $prefix);
+
+        impl $name {
+            /// The id of what operation number `operation` of `transaction` makes; `part` tells
+            /// several things of one operation apart (0 for the first). A client knows it before
+            /// the ledger does.
+            #[must_use]
+            pub fn derive(transaction: TransactionId, operation: u32, part: u32) -> Self {
+                let numbers = [operation.to_le_bytes(), part.to_le_bytes()];
+                let parts = [&transaction.0.0[..], $prefix.as_bytes(), numbers.as_flattened()];
+                Self(first_16(hash::digest(TAG_ITEM, &parts)))
+            }
+        }
+    };
+}
+
+item_id!(
+    /// A pending payment. Text form `kjp1…`.
+    PendingId,
+    "pending payment",
+    "kjp"
+);
+item_id!(
+    /// A bundle that is collected on the ledger. Text form `kjb1…`.
+    BundleId,
+    "bundle",
+    "kjb"
+);
+item_id!(
+    /// A scheduled or standing payment. Text form `kjs1…`.
+    ScheduleId,
+    "scheduled payment",
+    "kjs"
+);
+item_id!(
+    /// An administrative act. Text form `kja1…`.
+    ActId,
+    "administrative act",
+    "kja"
+);
+item_id!(
+    /// A claim that a reversal left on a wallet. Text form `kjc1…`.
+    ClaimId,
+    "claim",
+    "kjc"
 );
 
 macro_rules! hash_id {

@@ -31,9 +31,12 @@ pub mod codec;
 pub mod genesis;
 pub mod hash;
 pub mod id;
+pub mod money;
 pub mod outcome;
+pub mod policy;
 pub mod record;
 pub mod signature;
+pub mod standing;
 pub mod stored;
 pub mod transaction;
 
@@ -42,7 +45,11 @@ pub use amount::Amount;
 pub use block::{Certificate, Header, Receipt, SupplyChange, Vote};
 pub use genesis::Genesis;
 pub use hash::Hash;
-pub use id::{ChainId, TokenId, TransactionId, UserId, WalletId};
+pub use id::{
+    ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
+    WalletId,
+};
 pub use outcome::{Refusal, ResultCode};
+pub use policy::Policy;
 pub use record::{Record, Table};
 pub use transaction::{Operation, SignedTransaction, TransactionBody};

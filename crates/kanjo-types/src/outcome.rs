@@ -5,8 +5,10 @@
 //! - A **result** is recorded in a block under the transaction's id, for ever. A failed id never
 //!   succeeds later.
 //!
-//! Where several apply, the one named first here is given ([`ResultCode`] and [`Refusal`] are in
-//! order of precedence; within a transaction the first failing operation decides).
+//! Where several refusals apply, the one named first in [`Refusal`] is given. Within a transaction
+//! the first failing operation decides; for one operation the checks come in this order: what it
+//! names exists, the signers may do it, the policy permits it, times and states allow it, freezes,
+//! approval, claims, limits, funds, what the receiver may hold (`docs/money.md`).
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -27,7 +29,7 @@ macro_rules! codes {
         }
 
         impl $name {
-            /// Every code, in order of precedence.
+            /// Every code, by number.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
             /// The stable name, as in JSON.
@@ -70,6 +72,62 @@ codes! {
         BalanceOverflow = 13, "balance_overflow", "The receiving balance would exceed 2^128 - 1.";
         SupplyOverflow = 14, "supply_overflow", "The token's issued total would exceed 2^128 - 1.";
         TokensExhausted = 15, "tokens_exhausted", "The ledger holds as many tokens as it can number.";
+        UnknownWallet = 16, "unknown_wallet", "There is no such wallet.";
+        UnknownPending = 17, "unknown_pending", "There is no such pending payment; name the first of its chain.";
+        UnknownBundle = 18, "unknown_bundle", "There is no such bundle on the ledger.";
+        UnknownSchedule = 19, "unknown_schedule", "There is no such scheduled payment.";
+        UnknownAct = 20, "unknown_act", "There is no such administrative act.";
+        UnknownClaim = 21, "unknown_claim", "There is no such claim.";
+        UnknownAttribute = 22, "unknown_attribute", "This user has no such attribute.";
+        NotHolder = 23, "not_holder", "The signers hold none of the role that this act takes.";
+        NotAgent = 24, "not_agent", "Only the agent of the pending payment (by default the receiver's owner) may do this.";
+        NotParty = 25, "not_party", "Only a party of the bundle may do this.";
+        NotScheduleOwner = 26, "not_schedule_owner", "Only the owner of the paying wallet may end a scheduled payment.";
+        NotCustodian = 27, "not_custodian", "Only the user, its sponsor, or who keeps the attribute may do this.";
+        ApprovalNeeded = 28, "approval_needed", "This role takes several holders: order it as an act and let them agree.";
+        PolicyForbids = 29, "policy_forbids", "The token's policy does not permit this.";
+        AgainstCharter = 30, "against_charter", "The change is harsher to holders than the token's charter, which can never be exceeded.";
+        InvalidTime = 31, "invalid_time", "The time lies in the past, or too far ahead.";
+        InvalidChain = 32, "invalid_chain", "A linked reservation needs one before it in the transaction, with the same expiry, and fewer than 64.";
+        AlreadySettled = 33, "already_settled", "The pending payment was posted, voided or has expired before.";
+        PendingExpired = 34, "pending_expired", "The time to post has passed; the money goes back to the payer.";
+        PostTooMuch = 35, "post_too_much", "More than was reserved.";
+        PartOfChain = 36, "part_of_chain", "A chain of pending payments is posted whole; leave the amount out.";
+        BundleClosed = 37, "bundle_closed", "The bundle was paid or declined before.";
+        BundleExpired = 38, "bundle_expired", "The time to agree has passed.";
+        AlreadyAgreed = 39, "already_agreed", "The signer has agreed before.";
+        ScheduleEnded = 40, "schedule_ended", "The scheduled payment has ended before.";
+        ActClosed = 41, "act_closed", "The act was done or rejected before.";
+        ActExpired = 42, "act_expired", "The time to agree to the act has passed.";
+        ActWaiting = 43, "act_waiting", "Enough have agreed; the act waits for its delay to pass.";
+        ActNotReady = 44, "act_not_ready", "The act can't be finished yet: holders must agree, or its delay must pass.";
+        AlreadyFrozen = 45, "already_frozen", "It is frozen in this way already.";
+        NotFrozen = 46, "not_frozen", "It is not frozen.";
+        ReversalTooLate = 47, "reversal_too_late", "The token's reversal window has passed for one of the transactions.";
+        AlreadyReversed = 48, "already_reversed", "One of the transactions was reversed or followed before.";
+        BadEvidence = 49, "bad_evidence", "The evidence does not prove the named transactions on this ledger, in this order.";
+        NotReversible = 50, "not_reversible", "One of the transactions failed, issued or redeemed, or moved nothing in this token.";
+        FundsMoved = 51, "funds_moved", "The money was paid on, and the token's policy gives no way to the missing part.";
+        ClaimSettled = 52, "claim_settled", "The claim was paid in full before.";
+        AttributeErased = 53, "attribute_erased", "The attribute was erased before.";
+        TokenFrozen = 54, "token_frozen", "All payments in the token are frozen.";
+        SourceFrozen = 55, "source_frozen", "Payments from the paying wallet are frozen.";
+        TargetFrozen = 56, "target_frozen", "Payments to the receiving wallet are frozen.";
+        NotApproved = 57, "not_approved", "The receiving wallet is not approved for this token.";
+        ClaimOpen = 58, "claim_open", "The paying wallet owes a claim from a reversal; settle it first.";
+        PaymentLimit = 59, "payment_limit", "More than the wallet's class may pay in one payment.";
+        DayLimit = 60, "day_limit", "More than the wallet's class may pay in one day.";
+        BelowFloor = 61, "below_floor", "The paying wallet would fall below its floor.";
+        BalanceLimit = 62, "balance_limit", "The receiving wallet would hold more than its class may.";
+        SupplyCap = 63, "supply_cap", "More would be in circulation than the token's supply cap.";
+        NothingIssued = 64, "nothing_issued", "More would be redeemed than was issued.";
+        NothingToPay = 65, "nothing_to_pay", "There is nothing to pay: no interest is due, or the debtor holds nothing.";
+        BalanceTooLow = 66, "balance_too_low", "Condition not met: the wallet holds less.";
+        BalanceTooHigh = 67, "balance_too_high", "Condition not met: the wallet holds more.";
+        StateChanged = 68, "state_changed", "Condition not met: the wallet has another state.";
+        WalletNotApproved = 69, "wallet_not_approved", "Condition not met: the wallet is not approved for the token.";
+        TooEarly = 70, "too_early", "Condition not met: the time has not come.";
+        TooLate = 71, "too_late", "Condition not met: the time has passed.";
     }
 }
 
@@ -89,17 +147,28 @@ codes! {
         InvalidName = 10, "invalid_name", "A token name has 1 to 64 bytes without control characters.";
         InvalidDecimals = 11, "invalid_decimals", "A token has 0 to 30 decimal places.";
         InvalidReference = 12, "invalid_reference", "A reference has at most 64 bytes without control characters.";
-        Expired = 13, "expired", "valid_until has passed; sign again with a later time.";
-        ValidTooLong = 14, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";
-        AlreadyUsed = 15, "already_used", "This transaction id is already in the ledger; see its receipt.";
-        UnknownAuthor = 16, "unknown_author", "The author is not a user of this ledger.";
-        SignatureCount = 17, "signature_count", "As many signatures as the author's threshold are needed.";
-        SignatureOrder = 18, "signature_order", "Signatures must be by distinct keys in ascending key position.";
-        UnknownKey = 19, "unknown_key", "A signature names a key position that the author does not have.";
-        BadSignature = 20, "bad_signature", "A signature does not verify: wrong key, or the content was changed.";
-        Overloaded = 21, "overloaded", "The node has as much work as it can hold; try again shortly.";
-        StorageFull = 22, "storage_full", "The node's disk is full; nothing was lost; try again when it has room.";
-        Stopping = 23, "stopping", "The node is stopping or has stopped after a disk error.";
+        InvalidPolicy = 13, "invalid_policy", "A field of the token's policy is out of its bounds.";
+        InvalidRole = 14, "invalid_role", "A role has 1 to 16 distinct holders in ascending order, and a threshold of 1 to their number.";
+        InvalidParties = 15, "invalid_parties", "Parties come first, once: 1 to 15 distinct users in ascending order, without the author.";
+        InvalidBundle = 16, "invalid_bundle", "A bundle has 1 to 64 legs and at most 64 conditions.";
+        InvalidSchedule = 17, "invalid_schedule", "Intervals are at least a second or 1 to 120 months; 'times' is above zero and needs 'every'.";
+        InvalidReason = 18, "invalid_reason", "A reason code has 1 to 16 characters of A-Z, 0-9 and _.";
+        InvalidTerms = 19, "invalid_terms", "Classes are 0 to 7, and a wallet has a credit limit or a floor, not both.";
+        InvalidReversal = 20, "invalid_reversal", "A reversal names 1 to 256 distinct transactions, with evidence for each.";
+        InvalidAttribute = 21, "invalid_attribute", "The name of an attribute has 1 to 32 characters of a-z, 0-9 and _.";
+        InvalidInterest = 22, "invalid_interest", "Interest takes 1 to 1,000 wallets, a rate and days above zero, and a year of 360, 365 or 366 days.";
+        LedgerOnly = 23, "ledger_only", "Only the ledger itself does this, at its time; it needs no order.";
+        Expired = 24, "expired", "valid_until has passed; sign again with a later time.";
+        ValidTooLong = 25, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";
+        AlreadyUsed = 26, "already_used", "This transaction id is already in the ledger; see its receipt.";
+        UnknownAuthor = 27, "unknown_author", "The author is not a user of this ledger.";
+        SignatureCount = 28, "signature_count", "As many signatures as the author's threshold are needed.";
+        SignatureOrder = 29, "signature_order", "Signatures must be by distinct keys in ascending key position.";
+        UnknownKey = 30, "unknown_key", "A signature names a key position that the author does not have.";
+        BadSignature = 31, "bad_signature", "A signature does not verify: wrong key, or the content was changed.";
+        Overloaded = 32, "overloaded", "The node has as much work as it can hold; try again shortly.";
+        StorageFull = 33, "storage_full", "The node's disk is full; nothing was lost; try again when it has room.";
+        Stopping = 34, "stopping", "The node is stopping or has stopped after a disk error.";
     }
 }
 

@@ -9,8 +9,14 @@
 use crate::access::Access;
 use crate::amount::Amount;
 use crate::codec;
-use crate::hash::{self, Hash, TAG_RECORD};
+use crate::hash::{self, Hash, TAG_ITEM, TAG_RECORD};
 use crate::id::{TokenId, TransactionId, UserId, WalletId};
+use crate::money::{FreezeTarget, Role, Scope};
+use crate::policy::TokenRules;
+use crate::standing::{
+    ActRecord, AttributeRecord, AuthorityRecord, BundleRecord, ClaimRecord, FreezeRecord, Links,
+    PendingRecord, ReversalRecord, ScheduleRecord, TermsRecord,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
@@ -41,11 +47,60 @@ pub enum Table {
     Tokens = 2,
     /// Wallet states by wallet id and token number.
     WalletStates = 3,
+    /// Pending payments by id.
+    Pendings = 4,
+    /// Bundles collected on the ledger, by id.
+    Bundles = 5,
+    /// Scheduled and standing payments by id.
+    Schedules = 6,
+    /// Holders of roles by scope and role.
+    Authorities = 7,
+    /// Administrative acts by id.
+    Acts = 8,
+    /// What approvers set, by wallet id and token number.
+    Terms = 9,
+    /// Freezes by target and token number.
+    Freezes = 10,
+    /// Transactions that were reversed, by a digest of transaction and token.
+    Reversals = 11,
+    /// Claims by id.
+    Claims = 12,
+    /// Commitments to personal attributes, by user id and a digest of the name.
+    Attributes = 13,
 }
 
 impl Table {
     /// Every table, in the order of the state root.
-    pub const ALL: [Self; 4] = [Self::Users, Self::Wallets, Self::Tokens, Self::WalletStates];
+    pub const ALL: [Self; 14] = [
+        Self::Users,
+        Self::Wallets,
+        Self::Tokens,
+        Self::WalletStates,
+        Self::Pendings,
+        Self::Bundles,
+        Self::Schedules,
+        Self::Authorities,
+        Self::Acts,
+        Self::Terms,
+        Self::Freezes,
+        Self::Reversals,
+        Self::Claims,
+        Self::Attributes,
+    ];
+
+    /// The tables of what stands beside the balances ([`crate::standing`]), in order.
+    pub const STANDING: [Self; 10] = [
+        Self::Pendings,
+        Self::Bundles,
+        Self::Schedules,
+        Self::Authorities,
+        Self::Acts,
+        Self::Terms,
+        Self::Freezes,
+        Self::Reversals,
+        Self::Claims,
+        Self::Attributes,
+    ];
 }
 
 /// How many partitions each table has. A row's partition is the top six bits of its key.
@@ -61,13 +116,14 @@ pub const PARTITIONS: usize = 64;
     Eq,
     PartialOrd,
     Ord,
+    Hash,
     BorshSerialize,
     BorshDeserialize,
     Serialize,
     Deserialize,
 )]
 #[serde(transparent)]
-pub struct RowKey(pub Hash);
+pub struct RowKey(pub crate::hash::Hash);
 
 impl RowKey {
     /// Below every row: the key of each partition's first leaf.
@@ -79,7 +135,7 @@ impl RowKey {
         let mut key = [0u8; 32];
         let bytes = parts.iter().flat_map(|part| part.iter());
         key.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        Self(Hash(key))
+        Self(crate::hash::Hash(key))
     }
 
     /// Key of a user.
@@ -104,6 +160,48 @@ impl RowKey {
     #[must_use]
     pub fn wallet_state(wallet: WalletId, token: TokenId) -> Self {
         Self::padded([&wallet.0, &token.0.to_be_bytes()])
+    }
+
+    /// Key of what has an id of its own: a pending payment, a bundle, a schedule, an act, a claim.
+    #[must_use]
+    pub fn item(id: [u8; 16]) -> Self {
+        Self::padded([&id, &[]])
+    }
+
+    /// Key of the holders of a role.
+    #[must_use]
+    pub fn authority(scope: Scope, role: Role) -> Self {
+        match scope {
+            Scope::Token(token) => Self::padded([&token.0.to_be_bytes(), &[0, role as u8]]),
+            Scope::User(user) => Self::padded([&user.0, &[1, role as u8]]),
+        }
+    }
+
+    /// Key of a freeze.
+    #[must_use]
+    pub fn freeze(token: TokenId, target: FreezeTarget) -> Self {
+        let (id, kind) = match target {
+            FreezeTarget::Wallet(wallet) => (wallet.0, 0),
+            FreezeTarget::User(user) => (user.0, 1),
+            FreezeTarget::Token => ([0; 16], 2),
+        };
+        let [a, b, c, d] = token.0.to_be_bytes();
+        Self::padded([&id, &[kind, a, b, c, d]])
+    }
+
+    /// Key of a reversed transaction in a token.
+    #[must_use]
+    pub fn reversal(original: TransactionId, token: TokenId) -> Self {
+        Self(hash::digest(TAG_ITEM, &[&original.0.0, b"reversal", &token.0.to_be_bytes()]))
+    }
+
+    /// Key of an attribute of a user.
+    #[must_use]
+    pub fn attribute(user: UserId, name: &str) -> Self {
+        let name = hash::digest(TAG_ITEM, &[b"attribute", name.as_bytes()]);
+        let (halves, _) = name.0.as_chunks::<16>();
+        let half = halves.first().copied().unwrap_or_default();
+        Self::padded([&user.0, &half])
     }
 
     /// The partition of the row: the top six bits of the key.
@@ -169,12 +267,41 @@ pub struct TokenRecord {
     pub issued: Amount,
     /// Ever redeemed.
     pub redeemed: Amount,
+    /// Charter and policy; absent when the charter is plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Box<TokenRules>>,
     /// Hash of the previous version, or zero.
     pub previous: Hash,
     /// Hash of the transaction record this version came from.
     pub transaction: Hash,
     /// Relation: hash of the issuer's record when this version was made.
     pub issuer_record: Hash,
+}
+
+/// What a wallet state has beside its balance. Absent when all of it is zero.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+pub struct StateExtra {
+    /// Reserved for open pending payments; not in the balance.
+    pub reserved: Amount,
+    /// How far the wallet is overdrawn; the balance is zero then.
+    pub overdraft: Amount,
+    /// Sum of the open claims that the wallet owes.
+    pub claims: Amount,
+    /// UTC day (days since 1970-01-01) of `paid_today`; zero without it.
+    pub day: u32,
+    /// Paid and reserved on that day, where the token limits it.
+    pub paid_today: Amount,
 }
 
 /// A version of a wallet's balance in one token.
@@ -186,8 +313,11 @@ pub struct WalletStateRecord {
     pub token: TokenId,
     /// 1 for the first version.
     pub version: u64,
-    /// What it holds.
+    /// What it holds and can spend.
     pub balance: Amount,
+    /// Reserved money, overdraft, claims; `None` when there is none of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Box<StateExtra>>,
     /// Hash of the previous version, or zero.
     pub previous: Hash,
     /// Hash of the transaction record this version came from.
@@ -242,6 +372,53 @@ pub enum Record {
     WalletState(WalletStateRecord),
     /// In `transactions`.
     Transaction(TransactionRecord),
+    /// In `pendings`.
+    Pending(Box<PendingRecord>),
+    /// In `bundles`.
+    Bundle(Box<BundleRecord>),
+    /// In `schedules`.
+    Schedule(Box<ScheduleRecord>),
+    /// In `authorities`.
+    Authority(Box<AuthorityRecord>),
+    /// In `acts`.
+    Act(Box<ActRecord>),
+    /// In `terms`.
+    Terms(Box<TermsRecord>),
+    /// In `freezes`.
+    Freeze(Box<FreezeRecord>),
+    /// In `reversals`.
+    Reversal(Box<ReversalRecord>),
+    /// In `claims`.
+    Claim(Box<ClaimRecord>),
+    /// In `attributes`.
+    Attribute(Box<AttributeRecord>),
+}
+
+impl StateExtra {
+    /// The one form: `None` when all is zero; no day without something paid on it.
+    #[must_use]
+    pub fn canonical(mut self) -> Option<Box<Self>> {
+        if self.paid_today == Amount::ZERO {
+            self.day = 0;
+        }
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+impl WalletStateRecord {
+    /// Everything beside the balance.
+    #[must_use]
+    pub fn extra(&self) -> StateExtra {
+        self.extra.as_deref().copied().unwrap_or_default()
+    }
+
+    /// What the wallet is worth in the token, modulo 2¹²⁸: balance + reserved − overdraft. Over all
+    /// wallets it adds up to issued − redeemed.
+    #[must_use]
+    pub fn worth(&self) -> u128 {
+        let extra = self.extra();
+        self.balance.0.wrapping_add(extra.reserved.0).wrapping_sub(extra.overdraft.0)
+    }
 }
 
 impl Record {
@@ -255,14 +432,88 @@ impl Record {
     /// tree).
     #[must_use]
     pub fn place(&self) -> Option<(Table, RowKey)> {
-        match self {
-            Self::User(record) => Some((Table::Users, RowKey::user(record.id))),
-            Self::Wallet(record) => Some((Table::Wallets, RowKey::wallet(record.id))),
-            Self::Token(record) => Some((Table::Tokens, RowKey::token(record.id))),
+        Some(match self {
+            Self::User(record) => (Table::Users, RowKey::user(record.id)),
+            Self::Wallet(record) => (Table::Wallets, RowKey::wallet(record.id)),
+            Self::Token(record) => (Table::Tokens, RowKey::token(record.id)),
             Self::WalletState(record) => {
-                Some((Table::WalletStates, RowKey::wallet_state(record.wallet, record.token)))
+                (Table::WalletStates, RowKey::wallet_state(record.wallet, record.token))
             }
-            Self::Transaction(_) => None,
+            Self::Transaction(_) => return None,
+            Self::Pending(record) => (Table::Pendings, RowKey::item(record.id.0)),
+            Self::Bundle(record) => (Table::Bundles, RowKey::item(record.id.0)),
+            Self::Schedule(record) => (Table::Schedules, RowKey::item(record.id.0)),
+            Self::Authority(record) => {
+                (Table::Authorities, RowKey::authority(record.scope, record.role))
+            }
+            Self::Act(record) => (Table::Acts, RowKey::item(record.id.0)),
+            Self::Terms(record) => {
+                (Table::Terms, RowKey::wallet_state(record.wallet, record.token))
+            }
+            Self::Freeze(record) => (Table::Freezes, RowKey::freeze(record.token, record.target)),
+            Self::Reversal(record) => {
+                (Table::Reversals, RowKey::reversal(record.original, record.token))
+            }
+            Self::Claim(record) => (Table::Claims, RowKey::item(record.id.0)),
+            Self::Attribute(record) => {
+                (Table::Attributes, RowKey::attribute(record.user, &record.name))
+            }
+        })
+    }
+
+    /// Version and links of a record of what stands beside the balances; `None` for the others.
+    #[must_use]
+    pub fn links(&self) -> Option<&Links> {
+        Some(match self {
+            Self::Pending(record) => &record.links,
+            Self::Bundle(record) => &record.links,
+            Self::Schedule(record) => &record.links,
+            Self::Authority(record) => &record.links,
+            Self::Act(record) => &record.links,
+            Self::Terms(record) => &record.links,
+            Self::Freeze(record) => &record.links,
+            Self::Reversal(record) => &record.links,
+            Self::Claim(record) => &record.links,
+            Self::Attribute(record) => &record.links,
+            Self::User(_)
+            | Self::Wallet(_)
+            | Self::Token(_)
+            | Self::WalletState(_)
+            | Self::Transaction(_) => return None,
+        })
+    }
+
+    /// As [`Record::links`], to be set.
+    pub fn links_mut(&mut self) -> Option<&mut Links> {
+        Some(match self {
+            Self::Pending(record) => &mut record.links,
+            Self::Bundle(record) => &mut record.links,
+            Self::Schedule(record) => &mut record.links,
+            Self::Authority(record) => &mut record.links,
+            Self::Act(record) => &mut record.links,
+            Self::Terms(record) => &mut record.links,
+            Self::Freeze(record) => &mut record.links,
+            Self::Reversal(record) => &mut record.links,
+            Self::Claim(record) => &mut record.links,
+            Self::Attribute(record) => &mut record.links,
+            Self::User(_)
+            | Self::Wallet(_)
+            | Self::Token(_)
+            | Self::WalletState(_)
+            | Self::Transaction(_) => return None,
+        })
+    }
+
+    /// Version number (0 for a transaction, which has one version only).
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::User(record) => record.version,
+            Self::Wallet(record) => record.version,
+            Self::Token(record) => record.version,
+            Self::WalletState(record) => record.version,
+            Self::Transaction(_) => 0,
+            _ => self.links().map_or(0, |links| links.version),
         }
     }
 
@@ -275,6 +526,7 @@ impl Record {
             Self::Token(record) => record.previous,
             Self::WalletState(record) => record.previous,
             Self::Transaction(_) => Hash::ZERO,
+            _ => self.links().map_or(Hash::ZERO, |links| links.previous),
         }
     }
 
@@ -288,6 +540,7 @@ impl Record {
             Self::Token(record) => record.transaction,
             Self::WalletState(record) => record.transaction,
             Self::Transaction(_) => Hash::ZERO,
+            _ => self.links().map_or(Hash::ZERO, |links| links.transaction),
         }
     }
 }

@@ -11,11 +11,15 @@
 //! entry  := length:Compact  transaction without its chain id
 //!           result:u8  failed:Compact (0, or operation + 1)  author_record:32
 //!           spent:Compact  transaction_hash:32*spent  rows:Compact  row*rows
-//! row    := 0:u8 version:Compact balance:Compact wallet_record:32 [previous:32 at]  wallet state
-//!         | 1:u8 record:Record at                                               anything else
-//! at     := height:Compact position:Compact              where the previous version was made
+//! row    := 0:u8 state                                      wallet state that the operations name
+//!         | 1:u8 record:Record at                           anything else
+//!         | 2:u8 wallet:16 token:Compact extra:Option<StateExtra> state    other wallet state
+//! state  := version:Compact balance:Compact wallet_record:32 [previous:32 at]
+//! at     := height:Compact position:Compact                 where the previous version was made
 //! ```
-//! `previous` and `at` of a wallet state are there only when its version is above 1.
+//! `previous` and `at` of a wallet state are there only when its version is above 1. A wallet state
+//! is of kind 0 when it is the next of [`touched_states`] and has nothing beside its balance, and of
+//! kind 2 otherwise; either way it uses up the next touched state when it is that one.
 
 use crate::amount::Amount;
 use crate::block::{Certificate, Header, Receipt};
@@ -23,7 +27,7 @@ use crate::codec::{self, Compact, DecodeError};
 use crate::hash::Hash;
 use crate::id::{ChainId, TokenId, TransactionId, WalletId};
 use crate::outcome::ResultCode;
-use crate::record::{Record, Spent, TransactionRecord, WalletStateRecord};
+use crate::record::{Record, Spent, StateExtra, TransactionRecord, WalletStateRecord};
 use crate::transaction::{Operation, SignedTransaction, id_of_body_bytes};
 use borsh::BorshDeserialize;
 use borsh::io::{Error, ErrorKind};
@@ -53,6 +57,8 @@ pub struct Row {
     pub hash: Hash,
     /// Where the previous version was made; meaningless for a first version.
     pub previous_at: Location,
+    /// True for a wallet state whose turn it is among [`touched_states`]: its key need not be kept.
+    pub named: bool,
 }
 
 /// A transaction in a block with what came of it.
@@ -131,6 +137,42 @@ pub fn paying_states(operations: &[Operation]) -> Vec<(WalletId, TokenId)> {
     }))
 }
 
+/// Walks wallet states in the order of their rows and says which are named by the operations.
+pub struct Named {
+    touched: std::iter::Peekable<std::vec::IntoIter<(WalletId, TokenId)>>,
+}
+
+impl Named {
+    /// For the rows of a transaction with these operations.
+    #[must_use]
+    pub fn new(operations: &[Operation]) -> Self {
+        Self { touched: touched_states(operations).into_iter().peekable() }
+    }
+
+    /// Is `key` the next touched state? Then it is used up.
+    pub fn is_next(&mut self, key: (WalletId, TokenId)) -> bool {
+        self.touched.next_if_eq(&key).is_some()
+    }
+
+    fn take(&mut self) -> Option<(WalletId, TokenId)> {
+        self.touched.next()
+    }
+}
+
+/// The states whose earlier versions a transaction spends, in order: those the operations pay from,
+/// then those of rows whose keys are kept with them in the log (kind 2). `rows` are the wallet
+/// states of the transaction in order: key, and whether it is kept in the short form.
+#[must_use]
+pub fn spent_states(
+    operations: &[Operation],
+    rows: impl Iterator<Item = ((WalletId, TokenId), bool)>,
+) -> Vec<(WalletId, TokenId)> {
+    let paying = paying_states(operations);
+    // Keys of rows are distinct, so only those that operations pay from can come twice.
+    let others = rows.filter_map(|(key, is_short)| (!is_short).then_some(key));
+    distinct(paying.into_iter().chain(others))
+}
+
 fn distinct(keys: impl Iterator<Item = (WalletId, TokenId)>) -> Vec<(WalletId, TokenId)> {
     let mut found: Vec<(WalletId, TokenId)> = Vec::with_capacity(2);
     let mut seen = std::collections::BTreeSet::new();
@@ -180,19 +222,30 @@ fn append_rows(rows: &[Row], out: &mut Vec<u8>) {
     append_count(rows.len(), out);
     for row in rows {
         if let Record::WalletState(state) = &row.record {
-            out.push(0);
-            codec::append(&Compact(u128::from(state.version)), out);
-            codec::append(&Compact(state.balance.0), out);
-            out.extend_from_slice(&state.wallet_record.0);
-            if state.version > 1 {
-                out.extend_from_slice(&state.previous.0);
-                append_location(row.previous_at, out);
+            if is_short(row, state) {
+                out.push(0);
+            } else {
+                out.push(2);
+                codec::append(&state.wallet, out);
+                codec::append(&Compact(u128::from(state.token.0)), out);
+                codec::append(&state.extra, out);
             }
+            append_state(state, row.previous_at, out);
         } else {
             out.push(1);
             codec::append(&row.record, out);
             append_location(row.previous_at, out);
         }
+    }
+}
+
+fn append_state(state: &WalletStateRecord, previous_at: Location, out: &mut Vec<u8>) {
+    codec::append(&Compact(u128::from(state.version)), out);
+    codec::append(&Compact(state.balance.0), out);
+    out.extend_from_slice(&state.wallet_record.0);
+    if state.version > 1 {
+        out.extend_from_slice(&state.previous.0);
+        append_location(previous_at, out);
     }
 }
 
@@ -341,10 +394,10 @@ fn read_entry(input: &mut &[u8], chain: ChainId, header: &Header, position: u32)
         (0..spent_count).map(|_| take_value::<Hash>(input)).collect::<Reading<Vec<Hash>>>()?;
     let row_count = take_count(input)?;
     let operations = &transaction.body.operations;
-    let mut touched = touched_states(operations).into_iter();
+    let mut named = Named::new(operations);
     let mut rows = Vec::with_capacity(row_count.min(65_536));
     for _ in 0..row_count {
-        rows.push(read_row(input, Some(&mut touched))?);
+        rows.push(read_row(input, Some(&mut named))?);
     }
     let spent = restore_spent(operations, &rows, &spent_transactions)?;
     let record = TransactionRecord {
@@ -384,49 +437,75 @@ fn link(row: &mut Row, transaction: Hash) {
     row.hash = row.record.hash();
 }
 
-/// Reads a row of an entry, whose operations touch the states in `touched`, or of the genesis
+/// Reads a row of an entry, whose operations name the states in `named`, or of the genesis
 /// (`None`).
-fn read_row(
-    input: &mut &[u8],
-    touched: Option<&mut std::vec::IntoIter<(WalletId, TokenId)>>,
-) -> Reading<Row> {
+fn read_row(input: &mut &[u8], named: Option<&mut Named>) -> Reading<Row> {
     match take_value::<u8>(input)? {
         0 => {
-            let version = Compact::read_u64(input)?;
-            let Compact(balance) = take_value::<Compact>(input)?;
-            let wallet_record = take_value::<Hash>(input)?;
-            let (previous, previous_at) = if version > 1 {
-                (take_value::<Hash>(input)?, take_location(input)?)
-            } else {
-                (Hash::ZERO, Location::default())
-            };
-            let (wallet, token) = touched
-                .and_then(Iterator::next)
+            let key = named
+                .and_then(Named::take)
                 .ok_or_else(|| invalid("more wallet states than operations touch"))?;
-            let record = Record::WalletState(WalletStateRecord {
-                wallet,
-                token,
-                version,
-                balance: Amount(balance),
-                previous,
-                transaction: Hash::ZERO,
-                wallet_record,
-            });
-            Ok(Row { hash: Hash::ZERO, record, previous_at })
+            read_state(input, key, None, true)
         }
         1 => {
             let record = take_value::<Record>(input)?;
             if record.place().is_none() {
                 return Err(invalid("a transaction record among the rows"));
             }
-            if touched.is_some() && matches!(record, Record::WalletState(_)) {
+            if named.is_some() && matches!(record, Record::WalletState(_)) {
                 return Err(invalid("a wallet state in full in an entry; it has a shorter form"));
             }
             let previous_at = take_location(input)?;
-            Ok(Row { hash: record.hash(), record, previous_at })
+            Ok(Row { hash: record.hash(), record, previous_at, named: false })
         }
-        other => Err(invalid(format!("row kind {other}; this software knows 0 and 1"))),
+        2 => {
+            let named = named.ok_or_else(|| invalid("a row of kind 2 in the genesis"))?;
+            let wallet = take_value::<WalletId>(input)?;
+            let token = TokenId(Compact::read_u32(input)?);
+            let extra = take_value::<Option<Box<StateExtra>>>(input)?;
+            if extra.as_ref().is_some_and(|extra| extra.canonical().as_ref() != Some(extra)) {
+                return Err(invalid("what a wallet state has beside its balance is not canonical"));
+            }
+            let is_next = named.is_next((wallet, token));
+            if is_next && extra.is_none() {
+                return Err(invalid("a wallet state of kind 2 that has a shorter form"));
+            }
+            read_state(input, (wallet, token), extra, is_next)
+        }
+        other => Err(invalid(format!("row kind {other}; this software knows 0, 1 and 2"))),
     }
+}
+
+fn read_state(
+    input: &mut &[u8],
+    (wallet, token): (WalletId, TokenId),
+    extra: Option<Box<StateExtra>>,
+    named: bool,
+) -> Reading<Row> {
+    let version = Compact::read_u64(input)?;
+    let Compact(balance) = take_value::<Compact>(input)?;
+    let wallet_record = take_value::<Hash>(input)?;
+    let (previous, previous_at) = if version > 1 {
+        (take_value::<Hash>(input)?, take_location(input)?)
+    } else {
+        (Hash::ZERO, Location::default())
+    };
+    let record = Record::WalletState(WalletStateRecord {
+        wallet,
+        token,
+        version,
+        balance: Amount(balance),
+        extra,
+        previous,
+        transaction: Hash::ZERO,
+        wallet_record,
+    });
+    Ok(Row { hash: Hash::ZERO, record, previous_at, named })
+}
+
+/// Is the state of this row kept without its key?
+fn is_short(row: &Row, state: &WalletStateRecord) -> bool {
+    row.named && state.extra.is_none()
 }
 
 fn restore_spent(
@@ -435,14 +514,17 @@ fn restore_spent(
     transactions: &[Hash],
 ) -> Reading<Vec<Spent>> {
     let mut previous = std::collections::BTreeMap::new();
+    let mut kept = Vec::with_capacity(rows.len());
     for row in rows {
-        if let Record::WalletState(state) = &row.record
-            && state.version > 1
-        {
-            previous.insert((state.wallet, state.token), state.previous);
+        if let Record::WalletState(state) = &row.record {
+            let key = (state.wallet, state.token);
+            kept.push((key, is_short(row, state)));
+            if state.version > 1 {
+                previous.insert(key, state.previous);
+            }
         }
     }
-    let states: Vec<Hash> = paying_states(operations)
+    let states: Vec<Hash> = spent_states(operations, kept.into_iter())
         .into_iter()
         .filter_map(|key| previous.get(&key).copied())
         .collect();

@@ -4,8 +4,17 @@ use crate::access::{Access, KeySignature};
 use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, Hash, TAG_TRANSACTION, TAG_WITNESS};
-use crate::id::{ChainId, TokenId, TransactionId, UserId, WalletId};
+use crate::id::{
+    ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
+    WalletId,
+};
+use crate::money::{
+    Act, Condition, Every, Evidence, GRANTS_MAX, Grant, INTEREST_WALLETS_MAX, LEGS_MAX, Leg,
+    ORIGINALS_MAX, Order, Role, WhenShort, check_attribute_name, check_parties, check_reference,
+    positive,
+};
 use crate::outcome::Refusal;
+use crate::policy::{DURATION_MAX_MS, Policy};
 use crate::signature::SecretKey;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -59,8 +68,14 @@ pub enum Operation {
         name: String,
         /// Decimal places of the display unit.
         decimals: u8,
-        /// Who issues and redeems.
+        /// Who issues and redeems, and holds every role that is not granted to others.
         issuer: UserId,
+        /// What the token permits, for good; plain when absent.
+        #[serde(default)]
+        policy: Box<Policy>,
+        /// Who holds which role, by ascending role.
+        #[serde(default)]
+        grants: Vec<Grant>,
     },
     /// Brings new money into being. By the issuer.
     Issue {
@@ -101,7 +116,193 @@ pub enum Operation {
         /// Its keys from the next transaction on.
         access: Access,
     },
+    /// First in a bundle: these users sign the whole transaction too, and what follows may spend
+    /// from the wallets of any signer.
+    Parties {
+        /// Other signers, 1 … 15, ascending, without the author.
+        users: Vec<UserId>,
+    },
+    /// What must hold at this point, or the whole transaction fails.
+    Require {
+        /// What.
+        condition: Condition,
+    },
+    /// Makes a pending payment: reserves the money. By the owner of the paying wallet.
+    Reserve {
+        /// Which token.
+        token: TokenId,
+        /// Paying wallet.
+        from: WalletId,
+        /// Receiving wallet.
+        to: WalletId,
+        /// How much, at most, can be posted.
+        amount: Amount,
+        /// Last ledger time at which it can be posted; then the money goes back.
+        expires_ms: u64,
+        /// Who posts or voids it; the receiver's owner when absent.
+        #[serde(default)]
+        agent: Option<UserId>,
+        /// Posts and voids as one with the reservation before it in this transaction.
+        #[serde(default)]
+        linked: bool,
+        /// What for, at most 64 bytes; public for ever.
+        #[serde(default)]
+        reference: String,
+    },
+    /// Pays a pending payment, with its whole chain. By its agent.
+    Post {
+        /// Which: the first of its chain.
+        pending: PendingId,
+        /// How much of it; all when absent. The rest goes back.
+        #[serde(default)]
+        amount: Option<Amount>,
+    },
+    /// Gives a pending payment back, with its whole chain. By its agent.
+    Void {
+        /// Which: the first of its chain.
+        pending: PendingId,
+    },
+    /// Puts a bundle on the ledger for the others to agree to.
+    ProposeBundle {
+        /// The other parties, 1 … 15, ascending, without the author.
+        parties: Vec<UserId>,
+        /// What must hold when it is paid.
+        #[serde(default)]
+        conditions: Vec<Condition>,
+        /// What is paid, in order.
+        legs: Vec<Leg>,
+        /// Last ledger time at which a party can agree.
+        expires_ms: u64,
+    },
+    /// Agrees to a bundle; the last to agree makes it be paid. By a party.
+    AgreeBundle {
+        /// Which.
+        bundle: BundleId,
+    },
+    /// Ends an open bundle. By a party.
+    DeclineBundle {
+        /// Which.
+        bundle: BundleId,
+    },
+    /// Orders a payment for later, once or again and again; the ledger makes it. By the owner of
+    /// the paying wallet.
+    Schedule {
+        /// Which token.
+        token: TokenId,
+        /// Paying wallet.
+        from: WalletId,
+        /// Receiving wallet.
+        to: WalletId,
+        /// How much each time.
+        amount: Amount,
+        /// First date, ledger time.
+        first_ms: u64,
+        /// How often; once when absent.
+        #[serde(default)]
+        every: Option<Every>,
+        /// How many dates in all; without end when absent. Only with `every`.
+        #[serde(default)]
+        times: Option<u32>,
+        /// What happens when it can't be paid.
+        when_short: WhenShort,
+        /// What for, at most 64 bytes; public for ever.
+        #[serde(default)]
+        reference: String,
+    },
+    /// Ends a scheduled payment. By the owner of the paying wallet.
+    CancelSchedule {
+        /// Which.
+        schedule: ScheduleId,
+    },
+    /// Commits to a personal attribute that is kept elsewhere. By the user or its sponsor.
+    SetAttribute {
+        /// Whose.
+        user: UserId,
+        /// Name, such as `legal_name`: `a`-`z`, `0`-`9`, `_`.
+        name: String,
+        /// [`crate::money::attribute_commitment`].
+        commitment: Hash,
+    },
+    /// Declares that an attribute was erased where it was kept. By its custodian: who committed to
+    /// it.
+    EraseAttribute {
+        /// Whose.
+        user: UserId,
+        /// Which.
+        name: String,
+    },
+    /// Names the guardians who can give the author new keys. By the user itself.
+    SetGuardians {
+        /// Role [`crate::money::Role::Guardian`], holders, threshold.
+        grant: Grant,
+        /// How long the user can object, in milliseconds.
+        delay_ms: u64,
+    },
+    /// Orders an administrative act. By holders of its role: done at once when enough of them sign,
+    /// otherwise proposed to the others.
+    Act {
+        /// What and why.
+        order: Box<Order>,
+        /// For a reversal that is done at once: of the originals, then of the trail.
+        #[serde(default)]
+        evidence: Vec<Evidence>,
+    },
+    /// Agrees to a proposed act; when enough have, it is done. By a holder of its role.
+    ApproveAct {
+        /// Which.
+        act: ActId,
+        /// For a reversal that is done by this: of the originals, then of the trail.
+        #[serde(default)]
+        evidence: Vec<Evidence>,
+    },
+    /// Rejects a proposed or waiting act. By a holder of its role, by whoever ordered it, or by the
+    /// user whose keys it would replace.
+    RejectAct {
+        /// Which.
+        act: ActId,
+    },
+    /// Does an act whose delay has passed. By anyone.
+    FinishAct {
+        /// Which.
+        act: ActId,
+    },
+    /// Pays a claim from what its debtor now holds. By anyone.
+    SettleClaim {
+        /// Which.
+        claim: ClaimId,
+    },
+    /// Pays interest on present balances, `⌊balance × rate × days / (1,000,000 × year)⌋` to each.
+    /// By the issuer.
+    PayInterest {
+        /// Which token.
+        token: TokenId,
+        /// Paying wallet, of a signer.
+        from: WalletId,
+        /// Who gets interest; 1 … 1,000 wallets.
+        to: Vec<WalletId>,
+        /// Millionths a year.
+        rate_ppm: u32,
+        /// For how many days.
+        days: u16,
+        /// Days of a year: 360, 365 or 366.
+        year: u16,
+    },
+    /// By the ledger itself: gives an expired pending payment back, with its whole chain.
+    ExpirePending {
+        /// Which: the first of its chain.
+        pending: PendingId,
+    },
+    /// By the ledger itself: makes a scheduled payment.
+    RunSchedule {
+        /// Which.
+        schedule: ScheduleId,
+        /// Version of its record that this run works on; makes each run's id its own.
+        version: u64,
+    },
 }
+
+/// The author of what the ledger does by itself: it signs nothing, every node computes the same.
+pub const LEDGER: UserId = UserId([0; 16]);
 
 /// What is signed.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -156,6 +357,15 @@ pub fn id_of_body_bytes(body: &[u8]) -> TransactionId {
 }
 
 impl TransactionBody {
+    /// The users beside the author whose signatures it needs.
+    #[must_use]
+    pub fn parties(&self) -> &[UserId] {
+        match self.operations.first() {
+            Some(Operation::Parties { users }) => users,
+            _ => &[],
+        }
+    }
+
     /// The id: what the author signs.
     #[must_use]
     pub fn id(&self) -> TransactionId {
@@ -188,6 +398,12 @@ impl TransactionBody {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
         }
         for (position, operation) in self.operations.iter().enumerate() {
+            if let Operation::Parties { users } = operation
+                && (position > 0 || users.contains(&self.author))
+            {
+                let field = format!("operations[{position}].users");
+                return Err(Refused::new(Refusal::InvalidParties, field));
+            }
             operation.check_shape().map_err(|(refusal, field)| {
                 Refused::new(refusal, format!("operations[{position}].{field}"))
             })?;
@@ -208,27 +424,76 @@ impl SignedTransaction {
 
 impl Operation {
     fn check_shape(&self) -> Result<(), (Refusal, &'static str)> {
-        let positive = |amount: &Amount| {
-            if amount.0 == 0 { Err((Refusal::ZeroAmount, "amount")) } else { Ok(()) }
-        };
         let keys = |access: &Access| access.check().map_err(|_| (Refusal::InvalidKeys, "access"));
         match self {
             Self::CreateUser { access, .. } | Self::RotateKeys { access, .. } => keys(access),
-            Self::CreateWallet { .. } => Ok(()),
-            Self::CreateToken { symbol, name, decimals, .. } => {
-                check_token(symbol, name, *decimals)
+            Self::CreateToken { symbol, name, decimals, policy, grants, .. } => {
+                check_token(symbol, name, *decimals)?;
+                policy.check().map_err(|field| (Refusal::InvalidPolicy, field))?;
+                check_grants(grants)
             }
             Self::Issue { amount, .. } | Self::Redeem { amount, .. } => positive(amount),
-            Self::Transfer { from, to, amount, reference, .. } => {
+            Self::Transfer { from, to, amount, reference, .. }
+            | Self::Reserve { from, to, amount, reference, .. } => {
                 positive(amount)?;
                 if from == to {
                     return Err((Refusal::SameWallet, "to"));
                 }
-                if reference.len() > REFERENCE_BYTES_MAX || reference.chars().any(char::is_control)
-                {
-                    return Err((Refusal::InvalidReference, "reference"));
+                check_reference(reference)
+            }
+            Self::Parties { users } => check_parties(users),
+            Self::Post { amount, .. } => amount.as_ref().map_or(Ok(()), positive),
+            Self::ProposeBundle { parties, conditions, legs, .. } => {
+                check_parties(parties)?;
+                if conditions.len() > LEGS_MAX || !(1..=LEGS_MAX).contains(&legs.len()) {
+                    return Err((Refusal::InvalidBundle, "legs"));
                 }
-                Ok(())
+                legs.iter().try_for_each(Leg::check)
+            }
+            Self::Schedule { from, to, amount, every, times, when_short, reference, .. } => {
+                positive(amount)?;
+                if from == to {
+                    return Err((Refusal::SameWallet, "to"));
+                }
+                check_reference(reference)?;
+                every.map_or(Ok(()), Every::check)?;
+                if *times == Some(0) || (times.is_some() && every.is_none()) {
+                    return Err((Refusal::InvalidSchedule, "times"));
+                }
+                when_short.check()
+            }
+            Self::SetAttribute { name, .. } | Self::EraseAttribute { name, .. } => {
+                check_attribute_name(name)
+            }
+            Self::SetGuardians { grant, delay_ms } => {
+                if grant.role != Role::Guardian || *delay_ms > DURATION_MAX_MS {
+                    return Err((Refusal::InvalidRole, "delay_ms"));
+                }
+                grant.check()
+            }
+            Self::Act { order, evidence } => {
+                order.check()?;
+                check_evidence(evidence)
+            }
+            Self::ApproveAct { evidence, .. } => check_evidence(evidence),
+            Self::PayInterest { to, rate_ppm, days, year, .. } => {
+                let fine = (1..=INTEREST_WALLETS_MAX).contains(&to.len())
+                    && *rate_ppm > 0
+                    && *days > 0
+                    && matches!(year, 360 | 365 | 366);
+                if fine { Ok(()) } else { Err((Refusal::InvalidInterest, "to")) }
+            }
+            Self::CreateWallet { .. }
+            | Self::Require { .. }
+            | Self::Void { .. }
+            | Self::AgreeBundle { .. }
+            | Self::DeclineBundle { .. }
+            | Self::CancelSchedule { .. }
+            | Self::RejectAct { .. }
+            | Self::FinishAct { .. }
+            | Self::SettleClaim { .. } => Ok(()),
+            Self::ExpirePending { .. } | Self::RunSchedule { .. } => {
+                Err((Refusal::LedgerOnly, "type"))
             }
         }
     }
@@ -239,6 +504,10 @@ impl Operation {
             Self::CreateUser { access, .. } | Self::RotateKeys { access, .. } => {
                 access.keys().len()
             }
+            Self::Act { order, .. } => match &order.act {
+                Act::Recover { access, .. } => access.keys().len(),
+                _ => 0,
+            },
             _ => 0,
         }
     }
@@ -253,6 +522,22 @@ impl Operation {
             _ => [None, None],
         }
     }
+}
+
+/// Roles of a token, each at most once, ascending.
+fn check_grants(grants: &[Grant]) -> Result<(), (Refusal, &'static str)> {
+    let of_tokens = grants.iter().all(|grant| grant.role != Role::Guardian);
+    if grants.len() > GRANTS_MAX || !of_tokens || !grants.is_sorted_by(|a, b| a.role < b.role) {
+        return Err((Refusal::InvalidRole, "grants"));
+    }
+    grants.iter().try_for_each(Grant::check)
+}
+
+fn check_evidence(evidence: &[Evidence]) -> Result<(), (Refusal, &'static str)> {
+    if evidence.len() > ORIGINALS_MAX {
+        return Err((Refusal::InvalidReversal, "evidence"));
+    }
+    Ok(())
 }
 
 /// Checks the texts and the scale of a token.

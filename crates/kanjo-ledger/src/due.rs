@@ -1,0 +1,107 @@
+//! What the ledger does by itself when its time has come: gives expired pending payments back, and
+//! makes scheduled payments.
+//!
+//! Such work stands in blocks as transactions of the author [`LEDGER`] without signatures. They are
+//! the first of their block; which there are, and what they say, follows from the state and the
+//! block's time alone, so every node makes the same, and an audit computes them anew.
+
+use crate::execute::Taken;
+use crate::ledger::{BlockContext, Ledger};
+use crate::turn::Turn;
+use bytes::Bytes;
+use kanjo_types::record::{Record, RowKey, Table};
+use kanjo_types::standing::{PendingStatus, ScheduleStatus};
+use kanjo_types::stored::Entry;
+use kanjo_types::transaction::{BODY_VERSION, LEDGER, Refused};
+use kanjo_types::{Hash, Operation, ResultCode, SignedTransaction, TransactionBody, codec};
+
+/// Most things done by the ledger itself in one block; the rest is done in the next ones.
+pub const DUE_MAX: usize = 1_024;
+
+/// The first ledger time at which a block must deal with a row, if ever.
+pub(crate) fn due_ms(record: &Record) -> Option<u64> {
+    match record {
+        // The first of a chain stands for all of it.
+        Record::Pending(pending)
+            if pending.status == PendingStatus::Open && pending.chain == pending.id =>
+        {
+            pending.expires_ms.checked_add(1)
+        }
+        Record::Schedule(schedule) if schedule.status == ScheduleStatus::Active => {
+            Some(schedule.next_ms)
+        }
+        _ => None,
+    }
+}
+
+impl Ledger {
+    /// The earliest time at which the ledger has something to do by itself.
+    #[must_use]
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.agenda.first().map(|(due_ms, _, _)| *due_ms)
+    }
+
+    /// Does what is due at the time of `block`, at most [`DUE_MAX`] things, as its first
+    /// transactions. To be called once, at the start of a block.
+    ///
+    /// # Errors
+    /// Never for a sound ledger: an entry that can't be recorded.
+    pub fn run_due(&mut self, block: BlockContext) -> Result<Vec<Entry>, Refused> {
+        let due = self.agenda.iter().take_while(|(due_ms, _, _)| *due_ms <= block.time_ms);
+        let due: Vec<(Table, RowKey)> =
+            due.take(DUE_MAX).map(|(_, table, key)| (*table, *key)).collect();
+        let mut entries = Vec::with_capacity(due.len());
+        for (position, (table, key)) in (0u32..).zip(due) {
+            let Some(operation) = self.due_operation(table, key) else { continue };
+            entries.push(self.run_one(block, position, operation)?);
+        }
+        Ok(entries)
+    }
+
+    fn due_operation(&self, table: Table, key: RowKey) -> Option<Operation> {
+        match &self.standing(table).get(&key)?.record {
+            Record::Pending(pending) => Some(Operation::ExpirePending { pending: pending.id }),
+            Record::Schedule(schedule) => Some(Operation::RunSchedule {
+                schedule: schedule.id,
+                version: schedule.links.version,
+            }),
+            _ => None,
+        }
+    }
+
+    fn run_one(
+        &mut self,
+        block: BlockContext,
+        position: u32,
+        operation: Operation,
+    ) -> Result<Entry, Refused> {
+        let body = TransactionBody {
+            version: BODY_VERSION,
+            chain: self.chain(),
+            author: LEDGER,
+            valid_until_ms: block.time_ms,
+            salt: 0,
+            operations: vec![operation],
+        };
+        let transaction = SignedTransaction { body, signatures: Vec::new() };
+        let (body, witness) = (&transaction.body, transaction.witness());
+        let turn =
+            Turn { block, id: body.id(), number: 0, author: LEDGER, parties: &[], headers: &[] };
+        self.scratch.clear();
+        let done = match body.operations.first() {
+            Some(Operation::ExpirePending { pending }) => self.expire_pending(&turn, *pending),
+            Some(Operation::RunSchedule { schedule, .. }) => self.run_schedule(&turn, *schedule),
+            _ => Err(ResultCode::NotPermitted),
+        };
+        assert_eq!(done, Ok(()), "what is due can always be dealt with");
+        let raw = Bytes::from(codec::to_bytes(&transaction));
+        let taken = Taken {
+            raw: &raw,
+            id: body.id(),
+            witness,
+            author_record: Hash::ZERO,
+            operations: &body.operations,
+        };
+        self.conclude(block, position, &taken, None)
+    }
+}

@@ -1,0 +1,1 @@
+//! Reversal: what transactions did in a token is undone (mission M5).
