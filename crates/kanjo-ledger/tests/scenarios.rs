@@ -300,7 +300,14 @@ impl World {
 
     fn new_token(&mut self, symbol: &str, issuer: &str, name: &str, decimals: u8) -> Operation {
         let (symbol, name) = (symbol.to_owned(), name.to_owned());
-        Operation::CreateToken { symbol, name, decimals, issuer: self.user(issuer) }
+        Operation::CreateToken {
+            symbol,
+            name,
+            decimals,
+            issuer: self.user(issuer),
+            policy: Box::default(),
+            grants: Vec::new(),
+        }
     }
 
     fn redeem(&mut self, value: &str, symbol: &str, from: &str) -> Operation {
