@@ -96,7 +96,7 @@ mod tests {
             (rate(20_000, 1, 365), 0, Some(0)),
             (rate(1_000_000, 365, 365), u128::MAX, Some(u128::MAX)),
             (rate(1_000_000, 366, 365), u128::MAX, None),
-            (rate(u32::MAX, u16::MAX, 360), 360_000_000, Some(281_466_386_710_525)),
+            (rate(u32::MAX, u16::MAX, 360), 360_000_000, Some(281_470_681_677_825)),
         ];
         for (rate, balance, interest) in cases {
             let Rate { ppm, days, year } = rate;

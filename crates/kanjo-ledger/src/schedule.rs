@@ -179,3 +179,143 @@ fn months_after(first_ms: u64, months: u64) -> Option<u64> {
     let milliseconds = first.replace_date(date).unix_timestamp_nanos() / 1_000_000;
     u64::try_from(milliseconds).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kanjo_types::{Amount, TokenId, WalletId};
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    fn at(year: i32, month: u8, day: u8, hour: u8) -> u64 {
+        let month = Month::try_from(month).unwrap();
+        let date = Date::from_calendar_date(year, month, day).unwrap();
+        let seconds = date.with_hms(hour, 0, 0).unwrap().assume_utc().unix_timestamp();
+        u64::try_from(seconds).unwrap() * 1_000
+    }
+
+    fn schedule(first_ms: u64, every: Option<Every>, when_short: WhenShort) -> ScheduleRecord {
+        ScheduleRecord {
+            id: ScheduleId::default(),
+            links: Links::default(),
+            token: TokenId(1),
+            from: WalletId([1; 16]),
+            to: WalletId([2; 16]),
+            amount: Amount(1),
+            first_ms,
+            every,
+            times: None,
+            when_short,
+            reference: String::new(),
+            date: 0,
+            tries: 0,
+            next_ms: first_ms,
+            paid: 0,
+            last: None,
+            status: ScheduleStatus::Active,
+        }
+    }
+
+    /// Number of the date, tries made, next time, status.
+    fn stands(record: &ScheduleRecord) -> (u32, u8, u64, ScheduleStatus) {
+        (record.date, record.tries, record.next_ms, record.status)
+    }
+
+    #[test]
+    fn months_are_counted_from_the_first_date() {
+        let cases = [
+            (at(2023, 1, 31, 9), 1, Some(at(2023, 2, 28, 9))),
+            (at(2024, 1, 31, 9), 1, Some(at(2024, 2, 29, 9))),
+            (at(2023, 1, 31, 9), 2, Some(at(2023, 3, 31, 9))),
+            (at(2023, 1, 31, 9), 3, Some(at(2023, 4, 30, 9))),
+            (at(2024, 2, 29, 0), 12, Some(at(2025, 2, 28, 0))),
+            (at(2024, 2, 29, 0), 48, Some(at(2028, 2, 29, 0))),
+            (at(2023, 12, 15, 23), 1, Some(at(2024, 1, 15, 23))),
+            (at(2023, 11, 30, 23), 14, Some(at(2025, 1, 30, 23))),
+            (at(2023, 1, 31, 9) + 7, 1, Some(at(2023, 2, 28, 9) + 7)),
+            (at(9999, 11, 30, 9), 1, Some(at(9999, 12, 30, 9))),
+            (at(9999, 12, 1, 9), 1, None),
+            (0, u64::MAX, None),
+            (u64::MAX, 1, None),
+        ];
+        for (first_ms, months, expected) in cases {
+            assert_eq!(months_after(first_ms, months), expected, "{first_ms} + {months} months");
+        }
+    }
+
+    #[test]
+    fn dates_end_with_their_number_and_with_the_range_of_time() {
+        let first = at(2024, 1, 31, 9);
+        let mut record = schedule(first, Some(Every::Milliseconds(HOUR_MS)), WhenShort::Skip);
+        assert_eq!(following(&record), Some((1, first + HOUR_MS)));
+        record.times = Some(2);
+        record.date = 1;
+        assert_eq!(following(&record), None);
+        record.times = None;
+        record.date = u32::MAX;
+        assert_eq!(following(&record), None);
+        record.date = 0;
+        record.every = Some(Every::Milliseconds(u64::MAX));
+        assert_eq!(following(&record), None);
+        record.every = None;
+        assert_eq!(following(&record), None);
+    }
+
+    #[test]
+    fn a_missed_date_is_due_at_once() {
+        let first = at(2024, 1, 31, 9);
+        let mut record = schedule(first, Some(Every::Months(1)), WhenShort::Stop);
+        let late = at(2024, 4, 1, 0);
+        let dates = [at(2024, 1, 31, 9), at(2024, 2, 29, 9), at(2024, 3, 31, 9)];
+        for date in dates {
+            assert_eq!(record.next_ms, date);
+            take_run(&mut record, ResultCode::Ok, late);
+            let run = Run { due_ms: date, at_ms: late, result: ResultCode::Ok };
+            assert_eq!(record.last, Some(run));
+        }
+        assert_eq!((record.paid, record.next_ms), (3, at(2024, 4, 30, 9)));
+    }
+
+    #[test]
+    fn what_cannot_be_paid_is_skipped_stops_or_is_tried_again() {
+        use ScheduleStatus::{Active, Ended, Stopped};
+        let first = at(2024, 1, 31, 9);
+        let short = ResultCode::InsufficientFunds;
+        let daily = Some(Every::Milliseconds(24 * HOUR_MS));
+        let tomorrow = first + 24 * HOUR_MS;
+
+        let mut record = schedule(first, daily, WhenShort::Skip);
+        take_run(&mut record, short, first);
+        assert_eq!(stands(&record), (1, 0, tomorrow, Active));
+
+        let mut record = schedule(first, daily, WhenShort::Stop);
+        take_run(&mut record, short, first);
+        assert_eq!(stands(&record), (0, 1, first, Stopped));
+
+        let retry = WhenShort::Retry { after_ms: HOUR_MS, times: 2 };
+        let mut record = schedule(first, daily, retry);
+        take_run(&mut record, short, first);
+        assert_eq!(stands(&record), (0, 1, first + HOUR_MS, Active));
+        take_run(&mut record, short, first + HOUR_MS + 1);
+        assert_eq!(stands(&record), (0, 2, first + 2 * HOUR_MS + 1, Active));
+        let run = Run { due_ms: first, at_ms: first + HOUR_MS + 1, result: short };
+        assert_eq!(record.last, Some(run));
+        take_run(&mut record, short, first + 2 * HOUR_MS + 1);
+        assert_eq!(stands(&record), (1, 0, tomorrow, Active));
+        take_run(&mut record, ResultCode::Ok, tomorrow);
+        assert_eq!((record.date, record.tries, record.paid), (2, 0, 1));
+
+        // Never beyond the next date.
+        let long = WhenShort::Retry { after_ms: 24 * HOUR_MS, times: 9 };
+        let mut record = schedule(first, daily, long);
+        take_run(&mut record, short, first + 1);
+        assert_eq!(stands(&record), (1, 0, tomorrow, Active));
+
+        // A single payment has no next date.
+        let mut record = schedule(first, None, WhenShort::Retry { after_ms: HOUR_MS, times: 1 });
+        take_run(&mut record, short, first);
+        assert_eq!(stands(&record), (0, 1, first + HOUR_MS, Active));
+        take_run(&mut record, short, first + HOUR_MS);
+        assert_eq!(stands(&record), (0, 2, first + HOUR_MS, Ended));
+    }
+}
