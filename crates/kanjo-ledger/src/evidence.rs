@@ -161,6 +161,3 @@ fn state_before<'a>(
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests {}

@@ -42,6 +42,8 @@ mod schedule;
 mod scratch;
 mod signed;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod turn;
 
 pub use admission::{Prepared, Verified, prepare, prepare_value, verify, verify_one};

@@ -329,19 +329,4 @@ fn matched(debtors: &[(WalletId, u128)], creditors: &[(WalletId, u128)]) -> Vec<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn claims_fill_creditors_in_order() {
-        let wallet = |number| WalletId([number; 16]);
-        let owed = matched(
-            &[(wallet(1), 5), (wallet(2), 4)],
-            &[(wallet(3), 3), (wallet(4), 0), (wallet(5), 6)],
-        );
-        let parts: Vec<(u8, u8, u128)> =
-            owed.iter().map(|owed| (owed.debtor.0[0], owed.creditor.0[0], owed.amount)).collect();
-        assert_eq!(parts, [(1, 3, 3), (1, 5, 2), (2, 5, 4)]);
-        assert_eq!(matched(&[], &[(wallet(3), 3)]), []);
-    }
-}
+mod tests;
