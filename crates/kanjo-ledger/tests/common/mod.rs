@@ -11,11 +11,14 @@
 pub mod rules;
 
 use kanjo_ledger::block::{build_trees, genesis_block, roots};
-use kanjo_ledger::{BlockContext, Ledger, PartitionSnapshot, Prepared, Verified, prepare, verify};
+use kanjo_ledger::{
+    BlockContext, Ledger, PartitionSnapshot, Prepared, Verified, evidence, prepare, verify,
+};
 use kanjo_proof::state::StateTree;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Rules, Voter};
 use kanjo_types::hash::{TAG_SIGNERS, digest};
+use kanjo_types::money::Evidence;
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::stored::{
@@ -24,7 +27,7 @@ use kanjo_types::stored::{
 use kanjo_types::transaction::{LEDGER, Refused};
 use kanjo_types::{
     Access, Amount, ChainId, Genesis, Hash, KeySignature, Operation, Policy, Record, ResultCode,
-    SignedTransaction, Table, TransactionBody, UserId, codec,
+    SignedTransaction, Table, TransactionBody, TransactionId, UserId, codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -365,4 +368,20 @@ pub fn body(
     operations: Vec<Operation>,
 ) -> TransactionBody {
     TransactionBody { version: 1, chain, author, valid_until_ms, salt, operations }
+}
+
+/// Evidence of a recorded transaction from the blocks of the chain.
+pub fn evidence_of(chain: &Chain, id: TransactionId) -> Option<Evidence> {
+    let find = |block: &Block| block.entries.iter().position(|entry| entry.record.id == id);
+    let (block, position) =
+        chain.blocks.iter().find_map(|block| find(block).map(|position| (block, position)))?;
+    evidence::make(&block.header, &block.entries, u32::try_from(position).ok()?, |row| {
+        let before = &chain.blocks[usize::try_from(row.previous_at.height).ok()?];
+        let rows = match before.header.height {
+            0 => &before.genesis_rows,
+            _ => &before.entries[usize::try_from(row.previous_at.position).ok()?].rows,
+        };
+        let same = |other: &&Row| other.record.place() == row.record.place();
+        rows.iter().find(same).map(|row| row.record.clone())
+    })
 }
