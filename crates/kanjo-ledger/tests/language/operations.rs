@@ -145,7 +145,7 @@ impl World {
 
     /// `proposes to bob + carol until 30: 5 JPY alice > bob & 3 USD bob > alice if CONDITION & …`.
     fn bundle(&mut self, text: &str) -> Operation {
-        let (head, rest) = text.split_once(": ").unwrap_or((text, ""));
+        let (head, rest) = text.split_once(':').unwrap_or((text, ""));
         let mut words = Words::new(head);
         let names = words.names("to").or_else(|| words.names("along")).unwrap_or_default();
         match (words.0[..].to_vec()[..].as_ref(), &names[..]) {
