@@ -26,6 +26,17 @@ pub(crate) struct Rules {
     pub fee: Option<Fee>,
 }
 
+impl Rules {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            freezable: policy.freezable,
+            allow_list: policy.allow_list,
+            limited: !policy.classes.is_empty(),
+            fee: policy.fee,
+        }
+    }
+}
+
 /// What the approver set for a wallet; nothing when it set nothing.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms {
@@ -65,13 +76,7 @@ impl Ledger {
 
     /// What the policy asks of a payment; `None` for a token without rules.
     pub(crate) fn rules(&self, token: TokenId, time_ms: u64) -> Option<Rules> {
-        let policy = self.policy(token, time_ms)?;
-        Some(Rules {
-            freezable: policy.freezable,
-            allow_list: policy.allow_list,
-            limited: !policy.classes.is_empty(),
-            fee: policy.fee,
-        })
+        self.policy(token, time_ms).map(Rules::of)
     }
 
     /// The owner of a wallet, drafts of this transaction included. Drafts nothing.
@@ -186,7 +191,11 @@ impl Ledger {
         from: Option<(WalletId, UserId)>,
         to: Option<(WalletId, UserId)>,
     ) -> Step {
-        if self.frozen(token, FreezeTarget::Token, time_ms).is_some() {
+        let stops_all = |direction: Direction| {
+            (from.is_some() && direction.stops_outgoing())
+                || (to.is_some() && direction.stops_incoming())
+        };
+        if self.frozen(token, FreezeTarget::Token, time_ms).is_some_and(stops_all) {
             return Err(ResultCode::TokenFrozen);
         }
         let stops = |wallet: WalletId, owner: UserId, stops: fn(Direction) -> bool| {
@@ -303,8 +312,12 @@ impl Ledger {
     /// A payment in a token: plain, or under its rules. Who may order it is for the caller to
     /// check.
     pub(crate) fn pay(&mut self, turn: &Turn<'_>, payment: &Payment) -> Step {
+        self.pay_under(turn, self.rules(payment.token, turn.time_ms()), payment)
+    }
+
+    fn pay_under(&mut self, turn: &Turn<'_>, rules: Option<Rules>, payment: &Payment) -> Step {
         let Payment { token, from, to, amount, .. } = *payment;
-        let Some(rules) = self.rules(token, turn.time_ms()) else {
+        let Some(rules) = rules else {
             self.debit(from, token, amount)?;
             return self.credit(to, token, amount);
         };
@@ -346,13 +359,14 @@ impl Ledger {
         to: WalletId,
         amount: Amount,
     ) -> Step {
-        self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let record = self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let rules = record.rules.as_deref().map(|rules| Rules::of(rules.at(turn.time_ms())));
         let from_owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
         let to_owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
         if !turn.signed_by(&from_owner) {
             return Err(ResultCode::NotWalletOwner);
         }
-        self.pay(turn, &Payment { token, from, from_owner, to, to_owner, amount })
+        self.pay_under(turn, rules, &Payment { token, from, from_owner, to, to_owner, amount })
     }
 
     /// How many of the signers hold a role, and how many it takes. A role of a token without a
