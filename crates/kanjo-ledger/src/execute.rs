@@ -85,7 +85,7 @@ impl Ledger {
         failure: Option<(ResultCode, u32)>,
     ) -> Result<Entry, Refused> {
         let (spent, named) =
-            if failure.is_none() { self.spent(taken.operations) } else { (Vec::new(), Vec::new()) };
+            if failure.is_none() { self.spent(taken.operations) } else { Default::default() };
         let record = TransactionRecord {
             id: taken.id,
             witness: taken.witness,
