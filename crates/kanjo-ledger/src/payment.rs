@@ -233,8 +233,22 @@ impl Ledger {
     }
 
     /// Takes money out of a wallet down to its floor, or into its credit.
-    pub(crate) fn charge(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
-        let terms = self.terms(wallet, token);
+    /// Terms hold only as far as the policy in force permits them.
+    pub(crate) fn charge(
+        &mut self,
+        turn: &Turn<'_>,
+        wallet: WalletId,
+        token: TokenId,
+        amount: Amount,
+    ) -> Step {
+        let mut terms = self.terms(wallet, token);
+        let policy = self.policy(token, turn.time_ms());
+        if !policy.is_some_and(|policy| policy.credit) {
+            terms.credit = Amount::ZERO;
+        }
+        if !policy.is_some_and(|policy| policy.floors) {
+            terms.floor = Amount::ZERO;
+        }
         let draft = self.state_draft(wallet, token);
         let Some(balance) = draft.balance.checked_sub(amount) else {
             let missing = Amount(amount.0 - draft.balance.0);
@@ -334,7 +348,7 @@ impl Ledger {
         if rules.limited {
             self.count_payment(turn, payment)?;
         }
-        self.charge(from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
+        self.charge(turn, from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
         self.credit(to, token, amount)?;
         if rules.limited {
             self.check_holding(to, token, turn.time_ms())?;
@@ -522,7 +536,7 @@ impl Ledger {
                 if self.state_now(from, token).1.claims.0 > 0 {
                     return Err(ResultCode::ClaimOpen);
                 }
-                self.charge(from, token, amount)?;
+                self.charge(turn, from, token, amount)?;
             }
         }
         let record = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;
