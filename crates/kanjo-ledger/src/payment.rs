@@ -26,6 +26,17 @@ pub(crate) struct Rules {
     pub fee: Option<Fee>,
 }
 
+impl Rules {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            freezable: policy.freezable,
+            allow_list: policy.allow_list,
+            limited: !policy.classes.is_empty(),
+            fee: policy.fee,
+        }
+    }
+}
+
 /// What the approver set for a wallet; nothing when it set nothing.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Terms {
@@ -65,13 +76,7 @@ impl Ledger {
 
     /// What the policy asks of a payment; `None` for a token without rules.
     pub(crate) fn rules(&self, token: TokenId, time_ms: u64) -> Option<Rules> {
-        let policy = self.policy(token, time_ms)?;
-        Some(Rules {
-            freezable: policy.freezable,
-            allow_list: policy.allow_list,
-            limited: !policy.classes.is_empty(),
-            fee: policy.fee,
-        })
+        self.policy(token, time_ms).map(Rules::of)
     }
 
     /// The owner of a wallet, drafts of this transaction included. Drafts nothing.
@@ -186,7 +191,11 @@ impl Ledger {
         from: Option<(WalletId, UserId)>,
         to: Option<(WalletId, UserId)>,
     ) -> Step {
-        if self.frozen(token, FreezeTarget::Token, time_ms).is_some() {
+        let stops_all = |direction: Direction| {
+            (from.is_some() && direction.stops_outgoing())
+                || (to.is_some() && direction.stops_incoming())
+        };
+        if self.frozen(token, FreezeTarget::Token, time_ms).is_some_and(stops_all) {
             return Err(ResultCode::TokenFrozen);
         }
         let stops = |wallet: WalletId, owner: UserId, stops: fn(Direction) -> bool| {
@@ -224,8 +233,22 @@ impl Ledger {
     }
 
     /// Takes money out of a wallet down to its floor, or into its credit.
-    pub(crate) fn charge(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
-        let terms = self.terms(wallet, token);
+    /// Terms hold only as far as the policy in force permits them.
+    pub(crate) fn charge(
+        &mut self,
+        turn: &Turn<'_>,
+        wallet: WalletId,
+        token: TokenId,
+        amount: Amount,
+    ) -> Step {
+        let mut terms = self.terms(wallet, token);
+        let policy = self.policy(token, turn.time_ms());
+        if !policy.is_some_and(|policy| policy.credit) {
+            terms.credit = Amount::ZERO;
+        }
+        if !policy.is_some_and(|policy| policy.floors) {
+            terms.floor = Amount::ZERO;
+        }
         let draft = self.state_draft(wallet, token);
         let Some(balance) = draft.balance.checked_sub(amount) else {
             let missing = Amount(amount.0 - draft.balance.0);
@@ -310,8 +333,12 @@ impl Ledger {
     /// A payment in a token: plain, or under its rules. Who may order it is for the caller to
     /// check.
     pub(crate) fn pay(&mut self, turn: &Turn<'_>, payment: &Payment) -> Step {
+        self.pay_under(turn, self.rules(payment.token, turn.time_ms()), payment)
+    }
+
+    fn pay_under(&mut self, turn: &Turn<'_>, rules: Option<Rules>, payment: &Payment) -> Step {
         let Payment { token, from, to, amount, .. } = *payment;
-        let Some(rules) = self.rules(token, turn.time_ms()) else {
+        let Some(rules) = rules else {
             self.debit(from, token, amount)?;
             return self.credit(to, token, amount);
         };
@@ -321,7 +348,7 @@ impl Ledger {
         if rules.limited {
             self.count_payment(turn, payment)?;
         }
-        self.charge(from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
+        self.charge(turn, from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
         self.credit(to, token, amount)?;
         if rules.limited {
             self.check_holding(to, token, turn.time_ms())?;
@@ -359,11 +386,14 @@ impl Ledger {
         to: WalletId,
         amount: Amount,
     ) -> Step {
-        let payment = self.payment(token, from, to, amount)?;
-        if !turn.signed_by(&payment.from_owner) {
+        let record = self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let rules = record.rules.as_deref().map(|rules| Rules::of(rules.at(turn.time_ms())));
+        let from_owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
+        let to_owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
+        if !turn.signed_by(&from_owner) {
             return Err(ResultCode::NotWalletOwner);
         }
-        self.pay(turn, &payment)
+        self.pay_under(turn, rules, &Payment { token, from, from_owner, to, to_owner, amount })
     }
 
     /// A payment that is about to be made: its token and wallets must be known.
@@ -506,7 +536,7 @@ impl Ledger {
                 if self.state_now(from, token).1.claims.0 > 0 {
                     return Err(ResultCode::ClaimOpen);
                 }
-                self.charge(from, token, amount)?;
+                self.charge(turn, from, token, amount)?;
             }
         }
         let record = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;

@@ -28,6 +28,9 @@ pub const GRANTS_MAX: usize = 6;
 pub const ORIGINALS_MAX: usize = 256;
 /// Most wallets that one operation pays interest to.
 pub const INTEREST_WALLETS_MAX: usize = 1_000;
+/// Shortest time between two dates, and between two tries, of a scheduled payment: the ledger makes
+/// them without being asked again, so they must stay rare.
+pub const INTERVAL_MIN_MS: u64 = 60_000;
 /// Most characters of a reason code.
 pub const REASON_CODE_MAX: usize = 16;
 /// Most bytes of the name of an attribute.
@@ -527,7 +530,7 @@ impl Order {
 impl Every {
     pub(crate) fn check(self) -> Shape {
         match self {
-            Self::Milliseconds(length) if length < 1_000 => {
+            Self::Milliseconds(length) if length < INTERVAL_MIN_MS => {
                 Err((Refusal::InvalidSchedule, "every.milliseconds"))
             }
             Self::Months(0 | 121..) => Err((Refusal::InvalidSchedule, "every.months")),
@@ -539,7 +542,7 @@ impl Every {
 impl WhenShort {
     pub(crate) fn check(self) -> Shape {
         match self {
-            Self::Retry { after_ms, times } if after_ms < 1_000 || times == 0 => {
+            Self::Retry { after_ms, times } if after_ms < INTERVAL_MIN_MS || times == 0 => {
                 Err((Refusal::InvalidSchedule, "when_short"))
             }
             _ => Ok(()),
