@@ -153,7 +153,7 @@ impl Ledger {
         let drafts = || self.scratch.states.iter();
         let named: Vec<bool> = drafts().map(|(key, _)| walk.is_next(*key)).collect();
         let kept = drafts().zip(&named).map(|((key, draft), named)| {
-            (*key, *named && draft.extra == kanjo_types::record::StateExtra::default())
+            (*key, *named && draft.extra.canonical().is_none())
         });
         let spent_of = |key| {
             let before = self.scratch.states.get(&key)?.before?;
