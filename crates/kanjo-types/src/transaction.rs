@@ -220,8 +220,8 @@ pub enum Operation {
         /// [`crate::money::attribute_commitment`].
         commitment: Hash,
     },
-    /// Declares that an attribute was erased where it was kept. By its custodian: who committed to
-    /// it.
+    /// Declares that an attribute was erased where it was kept. By its custodian (who committed to
+    /// it) or by the user.
     EraseAttribute {
         /// Whose.
         user: UserId,
