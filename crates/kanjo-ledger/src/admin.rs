@@ -52,8 +52,8 @@ impl Ledger {
         }
     }
 
-    /// Does the token's policy permit the act at this time? Looked at when it is proposed, and again
-    /// when it is done.
+    /// Does the token's policy permit the act at this time? Looked at when it is proposed, and
+    /// again when it is done.
     pub(crate) fn check_permitted(&self, turn: &Turn<'_>, act: &Act) -> Step {
         let is_permitted = match act {
             // Also for a token without rules: its roles may have been granted when it was made.

@@ -94,8 +94,6 @@ impl Ledger {
             _ => Err(ResultCode::NotPermitted),
         };
         assert_eq!(done, Ok(()), "what is due can always be dealt with");
-        // As `redo` does with every recorded id.
-        self.replay.insert(&body.id(), block.time_ms);
         let raw = Bytes::from(codec::to_bytes(&transaction));
         let taken = Taken {
             raw: &raw,

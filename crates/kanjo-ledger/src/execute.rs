@@ -160,7 +160,7 @@ impl Ledger {
         let named: NamedRows = drafts().map(|(key, _)| walk.is_next(*key)).collect();
         let kept = drafts()
             .zip(&named)
-            .map(|((key, draft), named)| (*key, *named && draft.extra == StateExtra::default()));
+            .map(|((key, draft), named)| (*key, *named && draft.extra.canonical().is_none()));
         let spent_of = |key| {
             let before = self.scratch.states.get(&key)?.before?;
             Some(Spent { state: before.hash, transaction: before.transaction })

@@ -100,7 +100,7 @@ impl Bench {
     }
 
     pub(crate) fn balance(&self, name: &str) -> u128 {
-        self.ledger.state_now(self.wallet(name), TOKEN).0.0
+        self.ledger.states().get(&(self.wallet(name), TOKEN)).map_or(0, |row| row.balance.0)
     }
 
     fn header(&self, height: u64) -> Hash {

@@ -97,8 +97,10 @@ fn a_series_takes_from_its_end_and_gives_to_its_start() {
     assert_eq!(balances(&bench), [0, 100, 0, 0, 0, 0]);
     let touched = |name| {
         let wallet = bench.wallet(name);
-        let is_it = |record: &Record| matches!(record, Record::WalletState(state) if state.wallet == wallet);
-        entry.rows.iter().any(|row| is_it(&row.record))
+        entry.rows.iter().any(|row| match &row.record {
+            Record::WalletState(state) => state.wallet == wallet,
+            _ => false,
+        })
     };
     assert!(touched("ann") && touched("cid") && !touched("bob"), "b has nothing to do with it");
 }

@@ -3,9 +3,7 @@
 use super::words::{Words, amount, moment, seconds};
 use super::world::World;
 use crate::common::evidence_of;
-use kanjo_types::money::{
-    Act, Direction, Evidence, FreezeTarget, Grant, Order, Reason, Role,
-};
+use kanjo_types::money::{Act, Direction, Evidence, FreezeTarget, Grant, Order, Reason, Role};
 use kanjo_types::{ActId, Amount, Hash, Operation, ResultCode, TransactionId};
 
 fn role(text: &str) -> Role {

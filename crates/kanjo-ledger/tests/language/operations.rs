@@ -130,9 +130,7 @@ impl World {
                 Operation::Post { pending: self.pending_id(pending), amount: Some(amount(value)) }
             }
             ["voids", pending] => Operation::Void { pending: self.pending_id(pending) },
-            ["expires", pending] => {
-                Operation::ExpirePending { pending: self.pending_id(pending) }
-            }
+            ["expires", pending] => Operation::ExpirePending { pending: self.pending_id(pending) },
             _ => panic!("{}: '{text}' is not understood", self.place),
         }
     }
@@ -202,10 +200,9 @@ impl World {
                 token: self.token(symbol),
                 amount: amount(value),
             },
-            [wallet, "approved", "for", symbol] => Condition::Approved {
-                wallet: self.wallet(wallet),
-                token: self.token(symbol),
-            },
+            [wallet, "approved", "for", symbol] => {
+                Condition::Approved { wallet: self.wallet(wallet), token: self.token(symbol) }
+            }
             [wallet, symbol, "as", "after", name] => Condition::StateIs {
                 state: self.state_after(wallet, symbol, name),
                 wallet: self.wallet(wallet),
@@ -284,9 +281,8 @@ impl World {
     /// Claim number 2 of the reversal r1: `r1#2`.
     pub fn claim_id(&self, text: &str) -> ClaimId {
         let (reversal, part) = text.split_once('#').unwrap_or((text, "1"));
-        let makes = |one: &Operation| {
-            matches!(one, Operation::Act { .. } | Operation::ApproveAct { .. })
-        };
+        let makes =
+            |one: &Operation| matches!(one, Operation::Act { .. } | Operation::ApproveAct { .. });
         let (id, operation) = self.made_by(reversal, makes);
         ClaimId::derive(id, operation, part.parse::<u32>().unwrap() - 1)
     }

@@ -192,8 +192,7 @@ impl World {
 /// `100/50/60`: most held, most in one payment, most on one day; `-` for no limit.
 fn limits(text: &str) -> ClassLimits {
     let limit = |part: &str| (part != "-").then(|| amount(part));
-    let [max_balance, max_payment, max_day] =
-        text.split('/').map(limit).collect::<Vec<_>>()[..]
+    let [max_balance, max_payment, max_day] = text.split('/').map(limit).collect::<Vec<_>>()[..]
     else {
         panic!("class '{text}'")
     };

@@ -179,11 +179,8 @@ impl World {
         let is_name = words.first().is_some_and(|word| word.parse::<u8>().is_err());
         let keys = self.key_set(if is_name { words.remove(0) } else { name });
         let positions: Vec<u8> = words.iter().map(|word| word.parse().unwrap()).collect();
-        let mut signed = if positions.is_empty() {
-            keys.sign(body)
-        } else {
-            keys.sign_at(body, &positions)
-        };
+        let mut signed =
+            if positions.is_empty() { keys.sign(body) } else { keys.sign_at(body, &positions) };
         self.add_signatures(&mut signed, &parties, without, keys.access.keys().len());
         signed.body.salt += if altered { 1_000_000 } else { 0 };
         signed
@@ -204,10 +201,9 @@ impl World {
             let mine = keys.sign(signed.body.clone()).signatures.into_iter();
             let shift = u8::try_from(offset).unwrap();
             if name != without {
-                signed.signatures.extend(mine.map(|signature| KeySignature {
-                    key: signature.key + shift,
-                    ..signature
-                }));
+                signed.signatures.extend(
+                    mine.map(|signature| KeySignature { key: signature.key + shift, ..signature }),
+                );
             }
             offset += keys.access.keys().len();
         }
