@@ -28,17 +28,21 @@ impl Run {
         Some(match kind {
             Kind::Pay => {
                 let reference = String::new();
-                if flag && pick % 2 == 0 {
+                if flag {
                     // All that somebody holds who was paid just now: it can't be taken back then.
                     let from = self.last_touched(token, pick)?;
                     let amount = self.held(from, token)?;
                     let pay = Operation::Transfer { token, from, to: receiver, amount, reference };
                     return Some((pay, vec![self.owner(from)]));
                 }
-                let pay = Operation::Transfer { token, from: payer, to: receiver, amount, reference };
+                let pay =
+                    Operation::Transfer { token, from: payer, to: receiver, amount, reference };
                 (pay, vec![self.user(from)])
             }
-            Kind::Issue => (Operation::Issue { token, to: receiver, amount }, self.holders(token, Role::Issuer)),
+            Kind::Issue => (
+                Operation::Issue { token, to: receiver, amount },
+                self.holders(token, Role::Issuer),
+            ),
             Kind::Redeem => {
                 let mut signers = self.holders(token, Role::Issuer);
                 signers.push(issuer);
@@ -125,7 +129,8 @@ impl Run {
                 (Operation::EraseAttribute { user, name }, vec![user])
             }
             Kind::Guardians => {
-                let mut holders = vec![self.user((from + 1) % USERS), self.user((from + 2) % USERS)];
+                let mut holders =
+                    vec![self.user((from + 1) % USERS), self.user((from + 2) % USERS)];
                 holders.sort_unstable();
                 let grant = Grant { role: Role::Guardian, holders, threshold: pick % 2 + 1 };
                 let delay_ms = u64::from(pick % 4) * SECOND_MS;
@@ -168,17 +173,15 @@ impl Run {
         Some(Amount(left.saturating_sub(u128::from(token.0 == 2))))
     }
 
-    fn condition(
-        &self,
-        plan: &Plan,
-        token: TokenId,
-        wallet: WalletId,
-        time_ms: u64,
-    ) -> Condition {
+    fn condition(&self, plan: &Plan, token: TokenId, wallet: WalletId, time_ms: u64) -> Condition {
         let amount = Amount(plan.amount);
         match plan.pick % 6 {
             0 => Condition::BalanceAtLeast { wallet, token, amount },
-            1 => Condition::BalanceAtMost { wallet, token, amount: Amount(plan.amount.saturating_add(150)) },
+            1 => Condition::BalanceAtMost {
+                wallet,
+                token,
+                amount: Amount(plan.amount.saturating_add(150)),
+            },
             2 => {
                 let state = self.chain.ledger.states().get(&(wallet, token));
                 let state = state.map_or(Hash::ZERO, |row| row.hash);
@@ -210,14 +213,19 @@ impl Run {
         if kind == Kind::Propose {
             let back = TokenId(u32::from(pick % super::TOKENS) + 1);
             let (payer, receiver) = (self.wallet(from, 0), self.wallet(to, 0));
-            let leg = |token, from, to, amount| {
-                Leg { token, from, to, amount: Amount(amount), reference: String::new() }
+            let leg = |token, from, to, amount| Leg {
+                token,
+                from,
+                to,
+                amount: Amount(amount),
+                reference: String::new(),
             };
             let legs = vec![
                 leg(token, payer, receiver, amount),
                 leg(back, receiver, payer, u128::from(pick % 30)),
             ];
-            let conditions = (0..u8::from(flag)).map(|_| self.condition(plan, token, payer, time_ms));
+            let conditions =
+                (0..u8::from(flag)).map(|_| self.condition(plan, token, payer, time_ms));
             let propose = Operation::ProposeBundle {
                 parties: vec![self.user(to)],
                 conditions: conditions.collect(),
