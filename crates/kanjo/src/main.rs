@@ -16,6 +16,7 @@ mod cli;
 mod commands;
 mod context;
 mod demo;
+mod describe;
 mod fail;
 mod figures;
 mod home;
