@@ -64,6 +64,13 @@ pub enum Sent {
 }
 
 impl Sent {
+    /// The transaction.
+    pub fn id(&self) -> TransactionId {
+        match self {
+            Self::Recorded { id, .. } | Self::Drafted { id, .. } => *id,
+        }
+    }
+
     /// One sentence for people.
     pub fn sentence(&self) -> String {
         match self {

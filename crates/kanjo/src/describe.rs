@@ -3,6 +3,7 @@
 use crate::context::Session;
 use crate::fail::Done;
 use crate::home::Book;
+use crate::policy::policy_words;
 use crate::say;
 use crate::text::{duration, group_digits, short, utc};
 use kanjo_api::TokenView;
@@ -103,9 +104,12 @@ pub fn sentence(operation: &Operation, labels: &Labels<'_>) -> String {
         Operation::CreateWallet { owner, number } => {
             format!("open wallet number {number} of {}", user(owner))
         }
-        Operation::CreateToken { symbol, decimals, issuer, .. } => {
-            format!("create token {symbol}, {decimals} decimals, issued by {}", user(issuer))
-        }
+        Operation::CreateToken { symbol, decimals, issuer, policy, grants, .. } => format!(
+            "create token {symbol}, {decimals} decimals, issued by {}; policy: {}{}",
+            user(issuer),
+            policy_words(policy, Some((*decimals, symbol)), labels),
+            grants.iter().map(|grant| format!("; {}", grant_text(grant, labels))).collect::<String>()
+        ),
         Operation::Issue { token, to, amount } => {
             format!("issue {} to {}", labels.money(*token, *amount), wallet(to))
         }
@@ -347,7 +351,12 @@ pub fn act_text(act: &Act, labels: &Labels<'_>) -> String {
             };
             format!("reverse {} in {}{followed}", ids.join(", "), labels.symbol(*token))
         }
-        Act::SetPolicy { token, .. } => format!("set the policy of {}", labels.symbol(*token)),
+        Act::SetPolicy { token, policy } => {
+            let view = labels.token(*token);
+            let scale = view.map(|view| (view.decimals, view.symbol.as_str()));
+            let words = policy_words(policy, scale, labels);
+            format!("set the policy of {}: {words}", labels.symbol(*token))
+        }
         Act::SetRole { token, grant } => {
             format!("{}: make {}", labels.symbol(*token), grant_text(grant, labels))
         }
