@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod act;
+mod admin;
 pub mod admission;
 mod attribute;
 pub mod block;
@@ -27,6 +28,7 @@ mod bundle;
 mod claim;
 mod commit;
 pub mod due;
+pub mod evidence;
 mod execute;
 mod genesis;
 mod interest;
@@ -38,7 +40,10 @@ mod reversal;
 pub mod rows;
 mod schedule;
 mod scratch;
+mod signed;
 pub mod table;
+#[cfg(test)]
+mod testing;
 mod turn;
 
 pub use admission::{Prepared, Verified, prepare, prepare_value, verify, verify_one};

@@ -205,20 +205,22 @@ impl Ledger {
     }
 
     /// Takes money out of a wallet of a plain token.
-    fn debit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
+    pub(crate) fn debit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
         let draft = self.state_draft(wallet, token);
         draft.balance = draft.balance.checked_sub(amount).ok_or(ResultCode::InsufficientFunds)?;
         Ok(())
     }
 
-    /// Puts money into a wallet: an overdraft is repaid first.
+    /// Puts money into a wallet: an overdraft is repaid first. Balance and reserved money together
+    /// stay within range, so that what is reserved can always come back.
     pub(crate) fn credit(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
         let draft = self.state_draft(wallet, token);
         let repaid = draft.extra.overdraft.min(amount);
         draft.extra.overdraft = Amount(draft.extra.overdraft.0 - repaid.0);
         let rest = Amount(amount.0 - repaid.0);
         draft.balance = draft.balance.checked_add(rest).ok_or(ResultCode::BalanceOverflow)?;
-        Ok(())
+        let held = draft.balance.checked_add(draft.extra.reserved);
+        held.map(|_| ()).ok_or(ResultCode::BalanceOverflow)
     }
 
     /// Takes money out of a wallet down to its floor, or into its credit.
@@ -275,12 +277,17 @@ impl Ledger {
     }
 
     /// Gives back to the day's limit what was reserved on the same day and never paid.
-    pub(crate) fn uncount_payment(&mut self, payment: &Payment, reserved_ms: u64, time_ms: u64) {
-        let extra = &mut self.state_draft(payment.from, payment.token).extra;
+    pub(crate) fn uncount_payment(
+        &mut self,
+        (wallet, token): (WalletId, TokenId),
+        amount: Amount,
+        reserved_ms: u64,
+        time_ms: u64,
+    ) {
+        let extra = &mut self.state_draft(wallet, token).extra;
         let day = day_of(time_ms);
         if extra.day == day && day_of(reserved_ms) == day {
-            let counted = extra.paid_today.0.saturating_sub(payment.amount.0);
-            extra.paid_today = Amount(counted);
+            extra.paid_today = Amount(extra.paid_today.0.saturating_sub(amount.0));
         }
     }
 
@@ -324,6 +331,15 @@ impl Ledger {
 
     /// Freezes, approval of the receiver, claims on the payer.
     pub(crate) fn check_flow(&self, turn: &Turn<'_>, rules: Rules, payment: &Payment) -> Step {
+        self.check_passage(turn, rules, payment)?;
+        if self.state_now(payment.from, payment.token).1.claims.0 > 0 {
+            return Err(ResultCode::ClaimOpen);
+        }
+        Ok(())
+    }
+
+    /// Freezes and approval of the receiver: all that is asked again when reserved money is paid.
+    pub(crate) fn check_passage(&self, turn: &Turn<'_>, rules: Rules, payment: &Payment) -> Step {
         let Payment { token, from, from_owner, to, to_owner, .. } = *payment;
         if rules.freezable {
             let (from, to) = (Some((from, from_owner)), Some((to, to_owner)));
@@ -331,9 +347,6 @@ impl Ledger {
         }
         if rules.allow_list && !self.terms(to, token).approved {
             return Err(ResultCode::NotApproved);
-        }
-        if self.state_now(from, token).1.claims.0 > 0 {
-            return Err(ResultCode::ClaimOpen);
         }
         Ok(())
     }
@@ -346,13 +359,39 @@ impl Ledger {
         to: WalletId,
         amount: Amount,
     ) -> Step {
+        let payment = self.payment(token, from, to, amount)?;
+        if !turn.signed_by(&payment.from_owner) {
+            return Err(ResultCode::NotWalletOwner);
+        }
+        self.pay(turn, &payment)
+    }
+
+    /// A payment that is about to be made: its token and wallets must be known.
+    pub(crate) fn payment(
+        &mut self,
+        token: TokenId,
+        from: WalletId,
+        to: WalletId,
+        amount: Amount,
+    ) -> Result<Payment, ResultCode> {
         self.token_record(token).ok_or(ResultCode::UnknownToken)?;
         let from_owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
         let to_owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
-        if !turn.signed_by(&from_owner) {
-            return Err(ResultCode::NotWalletOwner);
-        }
-        self.pay(turn, &Payment { token, from, from_owner, to, to_owner, amount })
+        Ok(Payment { token, from, from_owner, to, to_owner, amount })
+    }
+
+    /// A payment for later: as [`Ledger::payment`], but no state of its wallets is drafted.
+    pub(crate) fn future_payment(
+        &self,
+        token: TokenId,
+        from: WalletId,
+        to: WalletId,
+        amount: Amount,
+    ) -> Result<Payment, ResultCode> {
+        self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let from_owner = self.owner_of(from).ok_or(ResultCode::UnknownSourceWallet)?;
+        let to_owner = self.owner_of(to).ok_or(ResultCode::UnknownTargetWallet)?;
+        Ok(Payment { token, from, from_owner, to, to_owner, amount })
     }
 
     /// How many of the signers hold a role, and how many it takes. A role of a token without a
@@ -378,7 +417,7 @@ impl Ledger {
         }
     }
 
-    fn check_issuer(&self, turn: &Turn<'_>, token: TokenId) -> Step {
+    pub(crate) fn check_issuer(&self, turn: &Turn<'_>, token: TokenId) -> Step {
         let authority = self.authority(turn, Scope::Token(token), Role::Issuer);
         match authority.ok_or(ResultCode::UnknownToken)? {
             (0, _) => Err(ResultCode::NotIssuer),
