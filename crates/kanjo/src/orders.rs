@@ -88,6 +88,12 @@ fn signers_of(
     named.iter().map(|user| session.book.user(user)).collect()
 }
 
+/// Are enough of the holders among these users?
+pub fn are_enough(holders: &[UserId], threshold: u8, users: &[UserId]) -> bool {
+    let count = holders.iter().filter(|holder| users.contains(holder)).count();
+    count >= usize::from(threshold)
+}
+
 /// Orders an act. `usual` is the reason when none was given; without it a reason must be given.
 pub fn order(
     ctx: &Context,
@@ -100,8 +106,11 @@ pub fn order(
     let code = args.reason.as_deref().or(usual);
     let code = code.ok_or_else(|| Fail::usage("say why: --reason CODE, such as FRAUD"))?;
     let reason = Reason { code: code.to_owned(), reference: args.reference.clone() };
-    let (holders, _) = holders_of(session, &act)?;
+    let (holders, threshold) = holders_of(session, &act)?;
     let signers = signers_of(ctx, session, &holders, &args.signers, &args.sign)?;
+    // The ledger takes evidence only with the agreement that makes a reversal done.
+    let evidence =
+        if are_enough(&holders, threshold, &signers) { evidence } else { Vec::new() };
     let expires_in = u64::try_from(args.expires_in.as_millis()).unwrap_or(u64::MAX);
     let order = Order { act, reason, expires_ms: now_ms().saturating_add(expires_in) };
     let operation = Operation::Act { order: Box::new(order), evidence };
@@ -110,19 +119,33 @@ pub fn order(
     finished(session, sent, id)
 }
 
-/// Moves an act on: agrees, rejects, finishes. By one of `may`, or those named with `--as`.
+/// Which act, and who moves it on.
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// Which.
+    pub act: ActId,
+    /// Who does it, when it is not the first who may and whose key is here; repeat it for holders
+    /// that sign together.
+    #[arg(long = "as", value_name = "USER")]
+    pub signers: Vec<String>,
+    /// How it is signed.
+    #[command(flatten)]
+    pub sign: SignArgs,
+}
+
+/// Moves an act on: agrees, rejects, finishes. By one of `may`, or those named with `--as`; what
+/// they do may depend on who they are.
 pub fn move_on(
     ctx: &Context,
     session: &Session,
-    id: ActId,
-    operation: Operation,
     may: &[UserId],
-    named: &[String],
-    sign: &SignArgs,
+    args: &MoveArgs,
+    operation: impl FnOnce(&[UserId]) -> Done<Operation>,
 ) -> Done<Ordered> {
-    let signers = signers_of(ctx, session, may, named, sign)?;
-    let sent = send_together(ctx, session, &signers, vec![operation], sign)?;
-    finished(session, sent, id)
+    let signers = signers_of(ctx, session, may, &args.signers, &args.sign)?;
+    let operations = vec![operation(&signers)?];
+    let sent = send_together(ctx, session, &signers, operations, &args.sign)?;
+    finished(session, sent, args.act)
 }
 
 fn finished(session: &Session, sent: Sent, id: ActId) -> Done<Ordered> {

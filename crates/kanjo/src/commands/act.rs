@@ -1,14 +1,15 @@
 //! `kanjo act`: administrative acts, and the agreement of several holders of a role.
 
 use super::listing::{self, ListArgs};
-use crate::author::SignArgs;
 use crate::context::{Context, Session};
 use crate::describe::{Labels, act_text, role_name};
 use crate::fail::Done;
-use crate::orders::{Ordered, act_record, holders_of, move_on, status_word, tell_open};
+use crate::orders::{
+    MoveArgs, Ordered, act_record, are_enough, holders_of, move_on, status_word, tell_open,
+};
 use crate::say;
 use crate::text::{Align, Table, bold, dim, utc};
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use kanjo_types::money::{Act, Evidence};
 use kanjo_types::record::{Record, Table as Rows};
 use kanjo_types::standing::{ActRecord, ActStatus};
@@ -43,19 +44,6 @@ pub enum ActCommand {
     /// Do an act whose delay has passed.
     #[command(after_help = "Example:\n  kanjo act finish kja1… --as alice")]
     Finish(MoveArgs),
-}
-
-/// Which act, and who moves it on.
-#[derive(Debug, Args)]
-pub struct MoveArgs {
-    /// Which.
-    pub act: ActId,
-    /// Who does it, when it is not the first who may and whose key is here; repeat it for holders
-    /// that sign together.
-    #[arg(long = "as", value_name = "USER")]
-    pub signers: Vec<String>,
-    #[command(flatten)]
-    pub sign: SignArgs,
 }
 
 /// Runs `kanjo act`.
@@ -138,15 +126,16 @@ fn still_to_agree(session: &Session, record: &ActRecord) -> Done<Vec<UserId>> {
     Ok(if open.is_empty() { holders } else { open })
 }
 
-/// What agreeing to a reversal must bring.
-fn evidence_for(session: &Session, act: &Act) -> Done<Vec<Evidence>> {
-    match act {
-        Act::Reverse { originals, trail, .. } => {
-            let ids: Vec<_> = originals.iter().chain(trail).copied().collect();
-            Ok(session.client.evidence_of(&ids)?)
-        }
-        _ => Ok(Vec::new()),
+/// What agreeing must bring: to a reversal that is done by it, the evidence of its transactions.
+fn evidence_for(session: &Session, record: &ActRecord, signers: &[UserId]) -> Done<Vec<Evidence>> {
+    let Act::Reverse { originals, trail, .. } = &record.act else { return Ok(Vec::new()) };
+    let (holders, threshold) = holders_of(session, &record.act)?;
+    let agreed: Vec<UserId> = record.agreed.iter().chain(signers).copied().collect();
+    if !are_enough(&holders, threshold, &agreed) {
+        return Ok(Vec::new());
     }
+    let ids: Vec<_> = originals.iter().chain(trail).copied().collect();
+    Ok(session.client.evidence_of(&ids)?)
 }
 
 fn answer(ctx: &Context, session: &Session, ordered: &Ordered, done: &str) -> Done {
@@ -162,10 +151,10 @@ pub fn approve(ctx: &Context, args: &MoveArgs) -> Done {
     let record = act_record(&session, args.act)?;
     let labels = Labels::of(&session)?;
     let may = still_to_agree(&session, &record)?;
-    let evidence = evidence_for(&session, &record.act)?;
-    let operation = Operation::ApproveAct { act: args.act, evidence };
-    let moved =
-        move_on(ctx, &session, args.act, operation, &may, &args.signers, &args.sign)?;
+    let moved = move_on(ctx, &session, &may, args, |signers| {
+        let evidence = evidence_for(&session, &record, signers)?;
+        Ok(Operation::ApproveAct { act: args.act, evidence })
+    })?;
     let done = format!("{}: {}.", bold("Agreed and done"), act_text(&record.act, &labels));
     answer(ctx, &session, &moved, &done)
 }
@@ -190,8 +179,8 @@ pub fn reject_as(
     may: &[UserId],
     args: &MoveArgs,
 ) -> Done {
-    let operation = Operation::RejectAct { act: args.act };
-    let moved = move_on(ctx, session, args.act, operation, may, &args.signers, &args.sign)?;
+    let moved =
+        move_on(ctx, session, may, args, |_| Ok(Operation::RejectAct { act: args.act }))?;
     let labels = Labels::of(session)?;
     ctx.answer(&moved.json(json!({})), || {
         if moved.record.is_some() {
@@ -209,9 +198,8 @@ pub fn finish(ctx: &Context, args: &MoveArgs) -> Done {
     // Anyone may: those concerned first, then whoever's name is known here.
     let (mut may, _) = holders_of(&session, &record.act)?;
     may.extend(session.book.users.values().copied());
-    let operation = Operation::FinishAct { act: args.act };
     let moved =
-        move_on(ctx, &session, args.act, operation, &may, &args.signers, &args.sign)?;
+        move_on(ctx, &session, &may, args, |_| Ok(Operation::FinishAct { act: args.act }))?;
     let done = format!("{}: {}.", bold("Done"), act_text(&record.act, &labels));
     answer(ctx, &session, &moved, &done)
 }

@@ -68,8 +68,8 @@ pub enum BundleCommand {
         /// Which.
         bundle: BundleId,
     },
-    /// The bundles of a user, a wallet or a token, newest first.
-    #[command(after_help = "Example:\n  kanjo bundle list alice --user")]
+    /// The bundles that a user is a party of, newest first.
+    #[command(after_help = "Example:\n  kanjo bundle list alice")]
     List(ListArgs),
 }
 
@@ -246,10 +246,9 @@ fn answer_as(ctx: &Context, args: &PartyArgs, agree: bool) -> Done {
     let session = ctx.session()?;
     let before = read(&session, args.bundle)?;
     // Those that have not agreed yet go first.
-    let (mut open, agreed): (Vec<_>, Vec<_>) =
-        before.parties.iter().partition(|party| !party.agreed);
-    open.extend(agreed);
-    let may: Vec<UserId> = open.iter().map(|party| party.user).collect();
+    let mut parties = before.parties.clone();
+    parties.sort_by_key(|party| party.agreed);
+    let may: Vec<UserId> = parties.iter().map(|party| party.user).collect();
     let author = pick_signer(ctx, &session, &may, args.author.as_ref(), &args.sign)?;
     let operation = if agree {
         Operation::AgreeBundle { bundle: args.bundle }

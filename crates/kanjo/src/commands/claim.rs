@@ -17,7 +17,7 @@ use serde_json::json;
 /// Claims that reversals left.
 #[derive(Debug, Subcommand)]
 pub enum ClaimCommand {
-    /// The claims that concern a wallet, a user or a token.
+    /// The claims that concern a wallet or a token.
     #[command(after_help = "Example:\n  kanjo claim list bob\n  kanjo claim list JPY")]
     List(ListArgs),
     /// Pay a claim from what its debtor now holds. Anyone may.

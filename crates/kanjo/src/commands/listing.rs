@@ -7,6 +7,7 @@ use crate::text::{Table as TextTable, dim};
 use crate::typed::resolve_subject;
 use clap::Args;
 use kanjo_api::RecordPage;
+use kanjo_client::Of;
 use kanjo_types::record::{Record, RowKey, Table};
 
 /// Whose rows, and which part of them.
@@ -28,9 +29,28 @@ pub struct ListArgs {
 
 /// A page of a table.
 pub fn page(session: &Session, table: Table, args: &ListArgs) -> Done<RecordPage> {
-    let of = resolve_subject(session, &args.subject, args.user)?;
+    // Rows of these tables are found by their users only, whatever wallets have the same name.
+    let user_first = args.user || matches!(table, Table::Bundles | Table::Attributes);
+    let of = resolve_subject(session, &args.subject, user_first)?;
+    check_kind(table, of)?;
     let limit = usize::from(args.limit);
     Ok(session.client.records(table, of, limit, args.cursor.as_deref())?)
+}
+
+/// What rows of a table can be found by: otherwise the list would be empty without a word.
+fn check_kind(table: Table, of: Of) -> Done {
+    let (fine, by) = match table {
+        Table::Bundles | Table::Attributes => (matches!(of, Of::User(_)), "user"),
+        Table::Schedules | Table::Claims | Table::Terms => {
+            (!matches!(of, Of::User(_)), "wallet or token")
+        }
+        Table::Pendings => (true, "wallet, token or agent"),
+        _ => (true, "wallet, user or token"),
+    };
+    if fine {
+        return Ok(());
+    }
+    Err(Fail::usage(format!("these are listed by {by}: give a {by} by its name or id")))
 }
 
 /// Answers with a page: as JSON, or with a table that `row` fills.

@@ -42,7 +42,7 @@ pub enum PendingCommand {
         /// Which.
         pending: PendingId,
     },
-    /// The pending payments of a wallet, a user or a token, newest first.
+    /// The pending payments of a wallet, an agent or a token, newest first.
     #[command(after_help = "Example:\n  kanjo pending list alice")]
     List(ListArgs),
 }

@@ -1,13 +1,13 @@
 //! `kanjo recovery`: guardians give a user that lost its keys new ones, after a delay in which the
 //! user can object.
 
-use super::act::{MoveArgs, approve, finish, reject_as};
+use super::act::{approve, finish, reject_as};
 use super::user::{KeysArgs, access};
 use crate::author::{Sent, SignArgs, send_together};
 use crate::context::Context;
 use crate::describe::{Labels, holders_text};
 use crate::fail::{Done, Fail};
-use crate::orders::{OrderArgs, act_record, order};
+use crate::orders::{MoveArgs, OrderArgs, act_record, order};
 use crate::say;
 use crate::text::{bold, dim, duration, parse_duration};
 use crate::typed::{HoldersText, parse_holders};

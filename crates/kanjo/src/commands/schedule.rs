@@ -36,7 +36,7 @@ pub enum ScheduleCommand {
         /// Which.
         schedule: ScheduleId,
     },
-    /// The scheduled payments of a wallet, a user or a token, newest first.
+    /// The scheduled payments of a wallet or a token, newest first.
     #[command(after_help = "Example:\n  kanjo schedule list alice")]
     List(ListArgs),
 }
