@@ -70,12 +70,12 @@ impl Forgery {
         blocks.iter().map(|block| block.header.hash()).collect()
     }
 
-    pub fn audit_as(mut self, forger: Forger) -> Report {
+    pub fn audit_as(&mut self, forger: Forger) -> Report {
         self.seal(forger);
         self.audit()
     }
 
-    pub fn audit(self) -> Report {
+    pub fn audit(&self) -> Report {
         self.write();
         let disk = Arc::new(self.disk.clone());
         audit::verify_on(&self.world.data(), disk, &mut |_| {}).expect("audited")

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 pub mod forgery;
+pub mod money;
 
 pub const VSM: TokenId = TokenId(1);
 pub const JPY: TokenId = TokenId(2);
