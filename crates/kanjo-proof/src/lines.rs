@@ -173,7 +173,8 @@ fn write_schedule(f: &mut Formatter<'_>, schedule: &ScheduleRecord) -> fmt::Resu
             write!(f, " every {months} months from {}", Utc(*first_ms))?;
         }
     }
-    write!(f, ", paid {} times, ", schedule.paid)?;
+    let times = if schedule.paid == 1 { "time" } else { "times" };
+    write!(f, ", paid {} {times}, ", schedule.paid)?;
     match schedule.status {
         ScheduleStatus::Active => write!(f, "next at {}", Utc(schedule.next_ms)),
         ScheduleStatus::Ended => write!(f, "ended"),
@@ -211,8 +212,8 @@ impl Display for RoleLine {
 
 fn write_authority(f: &mut Formatter<'_>, authority: &AuthorityRecord) -> fmt::Result {
     let AuthorityRecord { scope, role, holders, threshold, delay_ms, .. } = authority;
-    write!(f, "{}: {threshold} of {} holders", RoleLine(*scope, *role), holders.len())?;
-    let delay = (*delay_ms > 0).then(|| format!("after {}", Span(*delay_ms)));
+    write!(f, "{}: {threshold} of {} holders must agree", RoleLine(*scope, *role), holders.len())?;
+    let delay = (*delay_ms > 0).then(|| format!("{} ahead", Span(*delay_ms)));
     write_phrases(f, &[delay])
 }
 
