@@ -80,6 +80,7 @@ fn genesis(accounts: usize, step: usize) -> Genesis {
             name: "Yen".to_owned(),
             decimals: 0,
             issuer: "0".to_owned(),
+            policy: kanjo_types::Policy::default(),
         }],
         wallets: (0..accounts).map(wallet).collect(),
     }

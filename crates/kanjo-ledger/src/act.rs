@@ -42,12 +42,7 @@ impl Holders {
 }
 
 impl Ledger {
-    pub(crate) fn set_guardians(
-        &mut self,
-        turn: &Turn<'_>,
-        grant: &Grant,
-        delay_ms: u64,
-    ) -> Step {
+    pub(crate) fn set_guardians(&mut self, turn: &Turn<'_>, grant: &Grant, delay_ms: u64) -> Step {
         self.check_users_known(&grant.holders)?;
         if grant.holders.contains(&turn.author) {
             return Err(ResultCode::NotPermitted);
@@ -226,3 +221,6 @@ impl Ledger {
         self.draft_standing(Record::Act(Box::new(record)));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,12 +52,14 @@ impl Ledger {
         }
     }
 
-    /// Does the token's policy permit the act at this time? Looked at when it is proposed, and again
-    /// when it is done.
+    /// Does the token's policy permit the act at this time? Looked at when it is proposed, and
+    /// again when it is done.
     pub(crate) fn check_permitted(&self, turn: &Turn<'_>, act: &Act) -> Step {
         let is_permitted = match act {
             // Also for a token without rules: its roles may have been granted when it was made.
-            Act::Issue { .. } | Act::Redeem { .. } | Act::Recover { .. } | Act::Audit { .. } => true,
+            Act::Issue { .. } | Act::Redeem { .. } | Act::Recover { .. } | Act::Audit { .. } => {
+                true
+            }
             Act::SetRole { grant, .. } => grant.role != Role::Guardian,
             Act::SetPolicy { token, policy } => return self.check_policy(*token, policy),
             Act::Freeze { token, .. }
@@ -228,9 +230,9 @@ fn permits(policy: &Policy, act: &Act) -> bool {
                 && (policy.credit || credit.0 == 0)
                 && (policy.floors || floor.0 == 0)
         }
-        Act::Reverse { trail, .. } => policy
-            .reversal
-            .is_some_and(|rule| trail.is_empty() || rule.moved_on == MovedOn::Follow),
+        Act::Reverse { trail, .. } => {
+            policy.reversal.is_some_and(|rule| trail.is_empty() || rule.moved_on == MovedOn::Follow)
+        }
         // A freeze can be ended whatever the policy has become.
         _ => true,
     }

@@ -19,8 +19,8 @@ use kanjo_types::stored::{Entry, Location, Row};
 use kanjo_types::{Hash, TokenId, TransactionId, WalletId};
 
 /// Evidence of what the transaction at `position` of a block did, from the block's header and
-/// entries. `before` gives the version before a row; its place is in
-/// [`Row::previous_at`]. It is asked for wallet states of version 2 and above only.
+/// entries. `before` gives the version before a row, which was made at [`Row::previous_at`] (height
+/// 0: among the rows of the genesis). It is asked for wallet states of version 2 and above only.
 ///
 /// `None` when there is no such transaction, or `before` gives nothing or another version.
 #[must_use]

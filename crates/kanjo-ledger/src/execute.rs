@@ -6,15 +6,18 @@
 
 use crate::admission::{Verified, signers_record, unknown_author, verify_again};
 use crate::ledger::{BlockContext, Ledger};
-use crate::scratch::{Touched, UserDraft, WalletDraft};
+use crate::scratch::{Before, Touched, UserDraft, WalletDraft};
 use crate::table::Row as _;
 use crate::turn::Turn;
 use bytes::Bytes;
 use kanjo_types::outcome::{Refusal, ResultCode};
-use kanjo_types::record::{Record, Spent, TransactionRecord};
+use kanjo_types::record::{Record, Spent, StateExtra, TransactionRecord};
 use kanjo_types::stored::{Entry, Location, Named, spent_states};
 use kanjo_types::transaction::Refused;
 use kanjo_types::{Hash, Operation, TransactionId, UserId, WalletId};
+
+/// Of each drafted wallet state: is it the next that the operations name?
+type NamedRows = smallvec::SmallVec<[bool; 2]>;
 
 /// What came of one operation.
 pub(crate) type Step = Result<(), ResultCode>;
@@ -82,7 +85,7 @@ impl Ledger {
         failure: Option<(ResultCode, u32)>,
     ) -> Result<Entry, Refused> {
         let (spent, named) =
-            if failure.is_none() { self.spent(taken.operations) } else { (Vec::new(), Vec::new()) };
+            if failure.is_none() { self.spent(taken.operations) } else { Default::default() };
         let record = TransactionRecord {
             id: taken.id,
             witness: taken.witness,
@@ -148,19 +151,38 @@ impl Ledger {
     }
 
     /// The spent states, and for each drafted state whether it is the next that the operations name.
-    fn spent(&self, operations: &[Operation]) -> (Vec<Spent>, Vec<bool>) {
+    fn spent(&self, operations: &[Operation]) -> (Vec<Spent>, NamedRows) {
+        if let Some(plain) = self.spent_by_payment(operations) {
+            return plain;
+        }
         let mut walk = Named::new(operations);
         let drafts = || self.scratch.states.iter();
-        let named: Vec<bool> = drafts().map(|(key, _)| walk.is_next(*key)).collect();
-        let kept = drafts().zip(&named).map(|((key, draft), named)| {
-            (*key, *named && draft.extra == kanjo_types::record::StateExtra::default())
-        });
+        let named: NamedRows = drafts().map(|(key, _)| walk.is_next(*key)).collect();
+        let kept = drafts()
+            .zip(&named)
+            .map(|((key, draft), named)| (*key, *named && draft.extra.canonical().is_none()));
         let spent_of = |key| {
             let before = self.scratch.states.get(&key)?.before?;
             Some(Spent { state: before.hash, transaction: before.transaction })
         };
         let spent = spent_states(operations, kept).into_iter().filter_map(spent_of).collect();
         (spent, named)
+    }
+
+    /// The same for one payment that touched nothing but its two wallets: no list but the answer.
+    fn spent_by_payment(&self, operations: &[Operation]) -> Option<(Vec<Spent>, NamedRows)> {
+        let [Operation::Transfer { token, from, to, .. }] = operations else { return None };
+        let mut drafts = self.scratch.states.iter();
+        let (payer, payee) = (drafts.next()?, drafts.next()?);
+        let plain = drafts.next().is_none()
+            && payer.0 == (*from, *token)
+            && payee.0 == (*to, *token)
+            && payer.1.extra == StateExtra::default()
+            && payee.1.extra == StateExtra::default();
+        let spent_of =
+            |before: Before| Spent { state: before.hash, transaction: before.transaction };
+        let spent = || payer.1.before.map(spent_of).into_iter().collect();
+        plain.then(|| (spent(), smallvec::smallvec![true, true]))
     }
 
     fn apply(&mut self, turn: &Turn<'_>, operation: &Operation) -> Step {

@@ -51,7 +51,7 @@ impl Ledger {
             if interest == Amount::ZERO {
                 continue;
             }
-            self.charge(from, token, interest)?;
+            self.charge(turn, from, token, interest)?;
             self.credit(wallet, token, interest)?;
             paid = true;
         }

@@ -9,6 +9,7 @@ use kanjo_proof::state::{Leaf, LeafUpdate};
 use kanjo_types::block::{SupplyChange, TokenAmount};
 use kanjo_types::record::{self, PARTITIONS, Record, RowKey, WalletStateRecord};
 use kanjo_types::stored::{Block, Entry, Location, Row as StoredRow};
+use kanjo_types::transaction::LEDGER;
 use kanjo_types::{Amount, ChainId, Genesis, Hash, TokenId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -461,8 +462,13 @@ impl Ledger {
     }
 }
 
+/// Until when the id of an entry is remembered. What the ledger does by itself is not: nobody can
+/// send it, and it is never done twice.
 fn valid_until_of(entry: &Entry) -> Option<u64> {
     // version 1 · chain 32 · author 16 · valid_until 8
+    if entry.raw.get(33..49)? == LEDGER.0 {
+        return None;
+    }
     let bytes = entry.raw.get(49..57)?.first_chunk::<8>()?;
     Some(u64::from_le_bytes(*bytes))
 }

@@ -41,6 +41,7 @@ pub mod rows;
 mod schedule;
 mod scratch;
 mod signed;
+mod supply;
 pub mod table;
 #[cfg(test)]
 mod testing;

@@ -5,14 +5,14 @@
 
 use crate::execute::Step;
 use crate::ledger::Ledger;
-use crate::scratch::{Before, StateDraft, Touched};
-use crate::table::{Row as _, Slot};
+use crate::scratch::{Before, StateDraft};
+use crate::table::Slot;
 use crate::turn::Turn;
 use kanjo_types::money::{Direction, FreezeTarget, Role, Scope};
 use kanjo_types::outcome::ResultCode;
-use kanjo_types::policy::{Fee, Policy, TokenRules};
+use kanjo_types::policy::{Fee, Policy};
 use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
-use kanjo_types::{Amount, Hash, Operation, TokenId, UserId, WalletId};
+use kanjo_types::{Amount, TokenId, UserId, WalletId};
 
 /// A day of ledger time.
 const DAY_MS: u64 = 86_400_000;
@@ -24,6 +24,17 @@ pub(crate) struct Rules {
     pub allow_list: bool,
     pub limited: bool,
     pub fee: Option<Fee>,
+}
+
+impl Rules {
+    fn of(policy: &Policy) -> Self {
+        Self {
+            freezable: policy.freezable,
+            allow_list: policy.allow_list,
+            limited: !policy.classes.is_empty(),
+            fee: policy.fee,
+        }
+    }
 }
 
 /// What the approver set for a wallet; nothing when it set nothing.
@@ -65,13 +76,7 @@ impl Ledger {
 
     /// What the policy asks of a payment; `None` for a token without rules.
     pub(crate) fn rules(&self, token: TokenId, time_ms: u64) -> Option<Rules> {
-        let policy = self.policy(token, time_ms)?;
-        Some(Rules {
-            freezable: policy.freezable,
-            allow_list: policy.allow_list,
-            limited: !policy.classes.is_empty(),
-            fee: policy.fee,
-        })
+        self.policy(token, time_ms).map(Rules::of)
     }
 
     /// The owner of a wallet, drafts of this transaction included. Drafts nothing.
@@ -186,7 +191,11 @@ impl Ledger {
         from: Option<(WalletId, UserId)>,
         to: Option<(WalletId, UserId)>,
     ) -> Step {
-        if self.frozen(token, FreezeTarget::Token, time_ms).is_some() {
+        let stops_all = |direction: Direction| {
+            (from.is_some() && direction.stops_outgoing())
+                || (to.is_some() && direction.stops_incoming())
+        };
+        if self.frozen(token, FreezeTarget::Token, time_ms).is_some_and(stops_all) {
             return Err(ResultCode::TokenFrozen);
         }
         let stops = |wallet: WalletId, owner: UserId, stops: fn(Direction) -> bool| {
@@ -224,8 +233,22 @@ impl Ledger {
     }
 
     /// Takes money out of a wallet down to its floor, or into its credit.
-    pub(crate) fn charge(&mut self, wallet: WalletId, token: TokenId, amount: Amount) -> Step {
-        let terms = self.terms(wallet, token);
+    /// Terms hold only as far as the policy in force permits them.
+    pub(crate) fn charge(
+        &mut self,
+        turn: &Turn<'_>,
+        wallet: WalletId,
+        token: TokenId,
+        amount: Amount,
+    ) -> Step {
+        let mut terms = self.terms(wallet, token);
+        let policy = self.policy(token, turn.time_ms());
+        if !policy.is_some_and(|policy| policy.credit) {
+            terms.credit = Amount::ZERO;
+        }
+        if !policy.is_some_and(|policy| policy.floors) {
+            terms.floor = Amount::ZERO;
+        }
         let draft = self.state_draft(wallet, token);
         let Some(balance) = draft.balance.checked_sub(amount) else {
             let missing = Amount(amount.0 - draft.balance.0);
@@ -261,12 +284,17 @@ impl Ledger {
     pub(crate) fn count_payment(&mut self, turn: &Turn<'_>, payment: &Payment) -> Step {
         let Payment { token, from, amount, .. } = *payment;
         let class = self.terms(from, token).class;
-        let limits = self.policy(token, turn.time_ms()).map(|policy| policy.limits(class));
-        let Some(limits) = limits else { return Ok(()) };
+        let Some(policy) = self.policy(token, turn.time_ms()) else { return Ok(()) };
+        let limits = policy.limits(class);
+        // Counted in every class when one of them has a limit: wallets change class in mid-day.
+        let counts = policy.classes.iter().any(|limits| limits.max_day.is_some());
         if limits.max_payment.is_some_and(|limit| amount > limit) {
             return Err(ResultCode::PaymentLimit);
         }
-        let Some(limit) = limits.max_day else { return Ok(()) };
+        if !counts {
+            return Ok(());
+        }
+        let limit = limits.max_day.unwrap_or(Amount(u128::MAX));
         let day = day_of(turn.time_ms());
         let extra = &mut self.state_draft(from, token).extra;
         let before = if extra.day == day { extra.paid_today } else { Amount::ZERO };
@@ -310,8 +338,12 @@ impl Ledger {
     /// A payment in a token: plain, or under its rules. Who may order it is for the caller to
     /// check.
     pub(crate) fn pay(&mut self, turn: &Turn<'_>, payment: &Payment) -> Step {
+        self.pay_under(turn, self.rules(payment.token, turn.time_ms()), payment)
+    }
+
+    fn pay_under(&mut self, turn: &Turn<'_>, rules: Option<Rules>, payment: &Payment) -> Step {
         let Payment { token, from, to, amount, .. } = *payment;
-        let Some(rules) = self.rules(token, turn.time_ms()) else {
+        let Some(rules) = rules else {
             self.debit(from, token, amount)?;
             return self.credit(to, token, amount);
         };
@@ -321,7 +353,7 @@ impl Ledger {
         if rules.limited {
             self.count_payment(turn, payment)?;
         }
-        self.charge(from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
+        self.charge(turn, from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
         self.credit(to, token, amount)?;
         if rules.limited {
             self.check_holding(to, token, turn.time_ms())?;
@@ -359,11 +391,14 @@ impl Ledger {
         to: WalletId,
         amount: Amount,
     ) -> Step {
-        let payment = self.payment(token, from, to, amount)?;
-        if !turn.signed_by(&payment.from_owner) {
+        let record = self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let rules = record.rules.as_deref().map(|rules| Rules::of(rules.at(turn.time_ms())));
+        let from_owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
+        let to_owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
+        if !turn.signed_by(&from_owner) {
             return Err(ResultCode::NotWalletOwner);
         }
-        self.pay(turn, &payment)
+        self.pay_under(turn, rules, &Payment { token, from, from_owner, to, to_owner, amount })
     }
 
     /// A payment that is about to be made: its token and wallets must be known.
@@ -415,168 +450,6 @@ impl Ledger {
             }
             Scope::User(_) => None,
         }
-    }
-
-    pub(crate) fn check_issuer(&self, turn: &Turn<'_>, token: TokenId) -> Step {
-        let authority = self.authority(turn, Scope::Token(token), Role::Issuer);
-        match authority.ok_or(ResultCode::UnknownToken)? {
-            (0, _) => Err(ResultCode::NotIssuer),
-            (signing, needed) if signing < needed => Err(ResultCode::ApprovalNeeded),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn issue(
-        &mut self,
-        turn: &Turn<'_>,
-        token: TokenId,
-        to: WalletId,
-        amount: Amount,
-    ) -> Step {
-        self.token_record(token).ok_or(ResultCode::UnknownToken)?;
-        self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
-        self.check_issuer(turn, token)?;
-        self.issue_to(turn, token, to, amount)
-    }
-
-    /// Issues; who may is for the caller to check.
-    pub(crate) fn issue_to(
-        &mut self,
-        turn: &Turn<'_>,
-        token: TokenId,
-        to: WalletId,
-        amount: Amount,
-    ) -> Step {
-        let owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
-        let time_ms = turn.time_ms();
-        let rules = self.rules(token, time_ms);
-        if let Some(rules) = rules {
-            if rules.freezable {
-                self.check_freezes(token, time_ms, None, Some((to, owner)))?;
-            }
-            if rules.allow_list && !self.terms(to, token).approved {
-                return Err(ResultCode::NotApproved);
-            }
-        }
-        self.credit(to, token, amount)?;
-        if rules.is_some_and(|rules| rules.limited) {
-            self.check_holding(to, token, time_ms)?;
-        }
-        let cap = self.policy(token, time_ms).and_then(|policy| policy.supply_cap);
-        let record = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;
-        record.issued = record.issued.checked_add(amount).ok_or(ResultCode::SupplyOverflow)?;
-        let circulating = record.issued.0.checked_sub(record.redeemed.0);
-        if cap.is_some_and(|cap| circulating.is_none_or(|circulating| circulating > cap.0)) {
-            return Err(ResultCode::SupplyCap);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn redeem(
-        &mut self,
-        turn: &Turn<'_>,
-        token: TokenId,
-        from: WalletId,
-        amount: Amount,
-    ) -> Step {
-        self.token_record(token).ok_or(ResultCode::UnknownToken)?;
-        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
-        self.check_issuer(turn, token)?;
-        if !turn.signed_by(&owner) {
-            return Err(ResultCode::NotWalletOwner);
-        }
-        self.redeem_from(turn, token, from, amount)
-    }
-
-    /// Redeems; who may is for the caller to check.
-    pub(crate) fn redeem_from(
-        &mut self,
-        turn: &Turn<'_>,
-        token: TokenId,
-        from: WalletId,
-        amount: Amount,
-    ) -> Step {
-        let owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
-        match self.rules(token, turn.time_ms()) {
-            None => self.debit(from, token, amount)?,
-            Some(rules) => {
-                if rules.freezable {
-                    self.check_freezes(token, turn.time_ms(), Some((from, owner)), None)?;
-                }
-                if self.state_now(from, token).1.claims.0 > 0 {
-                    return Err(ResultCode::ClaimOpen);
-                }
-                self.charge(from, token, amount)?;
-            }
-        }
-        let record = self.token_draft(token).ok_or(ResultCode::UnknownToken)?;
-        record.redeemed = record.redeemed.checked_add(amount).ok_or(ResultCode::SupplyOverflow)?;
-        // Overdrafts put more into wallets than was issued.
-        if record.redeemed > record.issued {
-            return Err(ResultCode::NothingIssued);
-        }
-        Ok(())
-    }
-
-    /// The token's draft, made from its present row on first touch.
-    pub(crate) fn token_draft(&mut self, token: TokenId) -> Option<&mut TokenRecord> {
-        let position = match self.scratch.tokens.position(&token) {
-            Some(position) => position,
-            None => {
-                let row = self.tokens.get(&token)?;
-                let mut record = row.record.clone();
-                record.version += 1;
-                record.previous = row.hash();
-                self.scratch.order.push(Touched::Token(token));
-                self.scratch.tokens.push(token, record)
-            }
-        };
-        self.scratch.tokens.at_mut(position)
-    }
-
-    pub(crate) fn create_token(&mut self, turn: &Turn<'_>, operation: &Operation) -> Step {
-        let Operation::CreateToken { symbol, name, decimals, issuer, policy, grants } = operation
-        else {
-            return Err(ResultCode::NotPermitted);
-        };
-        if !self.open_tokens && !self.is_operator(&turn.author) {
-            return Err(ResultCode::NotPermitted);
-        }
-        let mut users = grants.iter().flat_map(|grant| &grant.holders).chain([issuer]);
-        if users.any(|user| !self.user_known(user)) {
-            return Err(ResultCode::UnknownUser);
-        }
-        if policy.fee.is_some_and(|fee| self.owner_of(fee.receiver).is_none()) {
-            return Err(ResultCode::UnknownTargetWallet);
-        }
-        let taken = self.symbols.contains_key(symbol) || self.scratch.new_symbols.contains(symbol);
-        if taken {
-            return Err(ResultCode::SymbolTaken);
-        }
-        let number = u32::try_from(self.tokens.len() + self.scratch.new_symbols.len() + 1);
-        let id = number.ok().filter(|number| *number < u32::MAX).map(TokenId);
-        let id = id.ok_or(ResultCode::TokensExhausted)?;
-        let record = TokenRecord {
-            id,
-            version: 1,
-            symbol: symbol.clone(),
-            name: name.clone(),
-            decimals: *decimals,
-            issuer: *issuer,
-            issued: Amount::ZERO,
-            redeemed: Amount::ZERO,
-            rules: TokenRules::new(policy),
-            previous: Hash::ZERO,
-            transaction: Hash::ZERO,
-            issuer_record: Hash::ZERO,
-        };
-        self.scratch.tokens.push(id, record);
-        self.scratch.new_symbols.insert(symbol.clone());
-        self.scratch.order.push(Touched::Token(id));
-        for grant in grants {
-            self.draft_grant(Scope::Token(id), grant, 0);
-        }
-        Ok(())
     }
 }
 

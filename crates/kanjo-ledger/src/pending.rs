@@ -91,7 +91,7 @@ impl Ledger {
                     self.count_payment(turn, payment)?;
                 }
                 let total = total.ok_or(ResultCode::InsufficientFunds)?;
-                self.charge(from, token, total)?;
+                self.charge(turn, from, token, total)?;
                 (total, fee.unwrap_or_default())
             }
         };

@@ -4,9 +4,10 @@ use crate::block::{genesis_block, roots};
 use crate::{BlockContext, Ledger, evidence, prepare_value, verify_one};
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header};
 use kanjo_types::genesis::{FirstUser, FirstWallet, Rules, Voter};
-use kanjo_types::money::Evidence;
+use kanjo_types::money::{Act, Evidence, Grant, Order, Reason, Role};
 use kanjo_types::policy::Policy;
 use kanjo_types::signature::{KeyKind, SecretKey};
+use kanjo_types::standing::ActRecord;
 use kanjo_types::stored::{Block, Entry, Row};
 use kanjo_types::{
     Access, Amount, Genesis, Hash, KeySignature, Operation, Record, ResultCode, SignedTransaction,
@@ -22,6 +23,21 @@ fn key(name: &str) -> SecretKey {
     let mut seed = [7u8; 32];
     seed.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
     SecretKey::from_seed(KeyKind::Ed25519, seed).expect("valid seed")
+}
+
+/// An act as ordered; `expires_ms` counts for one that is proposed only.
+pub(crate) fn order(act: Act, expires_ms: u64) -> Box<Order> {
+    let reason = Reason { code: "COURT_ORDER".to_owned(), reference: String::new() };
+    Box::new(Order { act, reason, expires_ms })
+}
+
+/// The act that a transaction recorded.
+pub(crate) fn act_of(entry: &Entry) -> ActRecord {
+    let mut acts = entry.rows.iter().filter_map(|row| match &row.record {
+        Record::Act(act) => Some((**act).clone()),
+        _ => None,
+    });
+    acts.next().expect("an act")
 }
 
 pub(crate) struct Bench {
@@ -42,7 +58,7 @@ impl Bench {
         let wallet = |name: &&str| FirstWallet {
             owner: (*name).to_owned(),
             number: 0,
-            balances: BTreeMap::default().into_iter().collect(),
+            balances: BTreeMap::new(),
         };
         let genesis = Genesis {
             version: 1,
@@ -84,7 +100,7 @@ impl Bench {
     }
 
     pub(crate) fn balance(&self, name: &str) -> u128 {
-        self.ledger.state_now(self.wallet(name), TOKEN).0.0
+        self.ledger.states().get(&(self.wallet(name), TOKEN)).map_or(0, |row| row.balance.0)
     }
 
     fn header(&self, height: u64) -> Hash {
@@ -186,6 +202,18 @@ impl Bench {
             amount: Amount(amount),
             reference: String::new(),
         }
+    }
+
+    pub(crate) fn grant(&self, role: Role, names: &[&str], threshold: u8) -> Grant {
+        let mut holders: Vec<UserId> = names.iter().map(|name| self.user(name)).collect();
+        holders.sort_unstable();
+        Grant { role, holders, threshold }
+    }
+
+    /// Orders an act without evidence; proposals hold for ten milliseconds.
+    pub(crate) fn order(&mut self, signers: &[&str], act: Act) -> Entry {
+        let order = order(act, self.time_ms + 10);
+        self.run(signers, vec![Operation::Act { order, evidence: Vec::new() }])
     }
 
     pub(crate) fn evidence(&self, id: TransactionId) -> Evidence {

@@ -181,6 +181,8 @@ impl Names {
                 name: "a token".to_owned(),
                 decimals: 2,
                 issuer: user(issuer),
+                policy: Box::default(),
+                grants: Vec::new(),
             },
             Plan::Issue { token, to, amount } => Operation::Issue {
                 token: TokenId(u32::from(*token)),

@@ -200,6 +200,7 @@ impl Sequencer {
             #[allow(clippy::expect_used)]
             // A ledger that can't do it is broken: nothing may be made.
             let entries = due.expect("what is due can always be recorded");
+            assert!(!entries.is_empty(), "the agenda names something to do");
             self.open.bytes += entries.iter().map(|entry| entry.raw.len()).sum::<usize>();
             self.open.entries = entries;
         }

@@ -35,6 +35,7 @@ pub mod money;
 pub mod outcome;
 pub mod policy;
 pub mod record;
+mod shape;
 pub mod signature;
 pub mod standing;
 pub mod stored;

@@ -9,6 +9,7 @@ use crate::id::{TokenId, TransactionId, UserId, WalletId};
 use crate::outcome::Refusal;
 use crate::policy::{CLASSES_MAX, Policy};
 use crate::record::{Record, TransactionRecord};
+use crate::shape::{Field, Flaw, Shape};
 use crate::transaction::REFERENCE_BYTES_MAX;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,13 @@ pub const GRANTS_MAX: usize = 6;
 pub const ORIGINALS_MAX: usize = 256;
 /// Most wallets that one operation pays interest to.
 pub const INTEREST_WALLETS_MAX: usize = 1_000;
+/// Shortest time between two dates, and between two tries, of a scheduled payment: the ledger makes
+/// them without being asked again, so they must stay rare.
+pub const INTERVAL_MIN_MS: u64 = 60_000;
 /// Most characters of a reason code.
 pub const REASON_CODE_MAX: usize = 16;
 /// Most bytes of the name of an attribute.
 pub const ATTRIBUTE_NAME_MAX: usize = 32;
-
-type Shape = Result<(), (Refusal, &'static str)>;
 
 /// What must hold when its turn in the transaction comes; otherwise the whole transaction fails.
 #[derive(
@@ -122,7 +124,7 @@ pub enum Every {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum WhenShort {
     /// Leaves this date out.
     Skip,
@@ -427,30 +429,30 @@ impl Act {
 
     fn check_shape(&self) -> Shape {
         match self {
-            Self::Issue { amount, .. } | Self::Redeem { amount, .. } => positive(amount),
+            Self::Issue { amount, .. } | Self::Redeem { amount, .. } => Ok(positive(amount)?),
             Self::SetTerms { class, credit, floor, .. } => {
                 if usize::from(*class) >= CLASSES_MAX {
-                    return Err((Refusal::InvalidTerms, "class"));
+                    return Err(Flaw::new(Refusal::InvalidTerms, "class"));
                 }
                 if credit.0 > 0 && floor.0 > 0 {
-                    return Err((Refusal::InvalidTerms, "floor"));
+                    return Err(Flaw::new(Refusal::InvalidTerms, "floor"));
                 }
                 Ok(())
             }
-            Self::Reverse { originals, trail, .. } => check_originals(originals, trail),
-            Self::SetPolicy { policy, .. } => {
-                policy.check().map_err(|field| (Refusal::InvalidPolicy, field))
+            Self::Reverse { originals, trail, .. } => Ok(check_originals(originals, trail)?),
+            Self::SetPolicy { policy, .. } => check_policy(policy),
+            Self::SetRole { grant, .. } => {
+                grant.check_of_token().map_err(|wrong| Flaw::from(wrong).within("grant"))
             }
-            Self::SetRole { grant, .. } => grant.check(),
             Self::Recover { access, .. } => {
-                access.check().map_err(|_| (Refusal::InvalidKeys, "access"))
+                Ok(access.check().map_err(|_| (Refusal::InvalidKeys, "access"))?)
             }
             Self::Freeze { .. } | Self::Unfreeze { .. } | Self::Audit { .. } => Ok(()),
         }
     }
 }
 
-fn check_originals(originals: &[TransactionId], trail: &[TransactionId]) -> Shape {
+fn check_originals(originals: &[TransactionId], trail: &[TransactionId]) -> Field {
     let distinct: BTreeSet<&TransactionId> = originals.iter().chain(trail).collect();
     if originals.is_empty()
         || originals.len() + trail.len() > ORIGINALS_MAX
@@ -461,11 +463,11 @@ fn check_originals(originals: &[TransactionId], trail: &[TransactionId]) -> Shap
     Ok(())
 }
 
-pub(crate) fn positive(amount: &Amount) -> Shape {
+pub(crate) fn positive(amount: &Amount) -> Field {
     if amount.0 == 0 { Err((Refusal::ZeroAmount, "amount")) } else { Ok(()) }
 }
 
-pub(crate) fn check_reference(reference: &str) -> Shape {
+pub(crate) fn check_reference(reference: &str) -> Field {
     if reference.len() > REFERENCE_BYTES_MAX || reference.chars().any(char::is_control) {
         return Err((Refusal::InvalidReference, "reference"));
     }
@@ -477,22 +479,12 @@ fn check_users(users: &[UserId], most: usize) -> bool {
 }
 
 /// Checks the parties of a bundle: 1 … [`PARTIES_MAX`], ascending and distinct.
-pub(crate) fn check_parties(parties: &[UserId]) -> Shape {
-    if check_users(parties, PARTIES_MAX) {
-        Ok(())
-    } else {
-        Err((Refusal::InvalidParties, "parties"))
-    }
+pub(crate) fn check_parties(parties: &[UserId], field: &'static str) -> Field {
+    if check_users(parties, PARTIES_MAX) { Ok(()) } else { Err((Refusal::InvalidParties, field)) }
 }
 
-impl Leg {
-    pub(crate) fn check(&self) -> Shape {
-        positive(&self.amount)?;
-        if self.from == self.to {
-            return Err((Refusal::SameWallet, "to"));
-        }
-        check_reference(&self.reference)
-    }
+pub(crate) fn check_policy(policy: &Policy) -> Shape {
+    policy.check().map_err(|field| Flaw::new(Refusal::InvalidPolicy, field).within("policy"))
 }
 
 impl Grant {
@@ -509,6 +501,14 @@ impl Grant {
         }
         Ok(())
     }
+
+    /// As [`Grant::check`]; the guardians of a user have no role of a token.
+    pub(crate) fn check_of_token(&self) -> Field {
+        if self.role == Role::Guardian {
+            return Err((Refusal::InvalidRole, "role"));
+        }
+        self.check()
+    }
 }
 
 impl Order {
@@ -517,17 +517,18 @@ impl Order {
         let fine = (1..=REASON_CODE_MAX).contains(&code.len())
             && code.iter().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == b'_');
         if !fine {
-            return Err((Refusal::InvalidReason, "reason.code"));
+            return Err(Flaw::new(Refusal::InvalidReason, "reason.code"));
         }
-        check_reference(&self.reason.reference)?;
-        self.act.check_shape()
+        check_reference(&self.reason.reference)
+            .map_err(|wrong| Flaw::from(wrong).within("reason"))?;
+        self.act.check_shape().map_err(|flaw| flaw.within("act"))
     }
 }
 
 impl Every {
-    pub(crate) fn check(self) -> Shape {
+    pub(crate) fn check(self) -> Field {
         match self {
-            Self::Milliseconds(length) if length < 1_000 => {
+            Self::Milliseconds(length) if length < INTERVAL_MIN_MS => {
                 Err((Refusal::InvalidSchedule, "every.milliseconds"))
             }
             Self::Months(0 | 121..) => Err((Refusal::InvalidSchedule, "every.months")),
@@ -537,9 +538,9 @@ impl Every {
 }
 
 impl WhenShort {
-    pub(crate) fn check(self) -> Shape {
+    pub(crate) fn check(self) -> Field {
         match self {
-            Self::Retry { after_ms, times } if after_ms < 1_000 || times == 0 => {
+            Self::Retry { after_ms, times } if after_ms < INTERVAL_MIN_MS || times == 0 => {
                 Err((Refusal::InvalidSchedule, "when_short"))
             }
             _ => Ok(()),
@@ -574,7 +575,7 @@ pub fn attribute_commitment(salt: &[u8; 32], name: &str, value: &str) -> Hash {
     hash::digest(TAG_ATTRIBUTE, &[salt, &length, name.as_bytes(), value.as_bytes()])
 }
 
-pub(crate) fn check_attribute_name(name: &str) -> Shape {
+pub(crate) fn check_attribute_name(name: &str) -> Field {
     let fine = (1..=ATTRIBUTE_NAME_MAX).contains(&name.len())
         && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
     if fine { Ok(()) } else { Err((Refusal::InvalidAttribute, "name")) }

@@ -151,7 +151,7 @@ codes! {
         InvalidRole = 14, "invalid_role", "A role has 1 to 16 distinct holders in ascending order, and a threshold of 1 to their number.";
         InvalidParties = 15, "invalid_parties", "Parties come first, once: 1 to 15 distinct users in ascending order, without the author.";
         InvalidBundle = 16, "invalid_bundle", "A bundle has 1 to 64 legs and at most 64 conditions.";
-        InvalidSchedule = 17, "invalid_schedule", "Intervals are at least a second or 1 to 120 months; 'times' is above zero and needs 'every'.";
+        InvalidSchedule = 17, "invalid_schedule", "Intervals are at least a minute or 1 to 120 months; 'times' is above zero and needs 'every'.";
         InvalidReason = 18, "invalid_reason", "A reason code has 1 to 16 characters of A-Z, 0-9 and _.";
         InvalidTerms = 19, "invalid_terms", "Classes are 0 to 7, and a wallet has a credit limit or a floor, not both.";
         InvalidReversal = 20, "invalid_reversal", "A reversal names 1 to 256 distinct transactions, with evidence for each.";

@@ -351,10 +351,13 @@ pub struct TransactionRecord {
     pub position: u32,
     /// Ledger time, milliseconds since 1970-01-01 UTC.
     pub time_ms: u64,
-    /// Relation: hash of the author's record whose keys the signatures were checked against.
+    /// Relation: hash of the author's record whose keys the signatures were checked against; zero
+    /// for a user that registers itself and for the ledger. Where several sign, the digest with
+    /// [`crate::hash::TAG_SIGNERS`] of the record hashes of all, the author's first.
     pub author_record: Hash,
-    /// Spent states in the order in which the operations first pay from them. Empty for a failed
-    /// transaction.
+    /// Spent states: those that the operations pay from, in the order in which they first do, then
+    /// those that the rules of money change, in the order of their rows
+    /// ([`crate::stored::spent_states`]). Empty for a failed transaction.
     pub spent: Vec<Spent>,
 }
 

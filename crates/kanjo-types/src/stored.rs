@@ -74,8 +74,8 @@ pub struct Entry {
     pub result: ResultCode,
     /// The operation that failed.
     pub failed_operation: Option<u32>,
-    /// New versions: records of users, wallets and tokens in the order of the operations, then
-    /// wallet states in the order in which the operations first touch them.
+    /// New versions: records of all other tables in the order in which the operations first touch
+    /// them, then wallet states in the order in which they are first touched.
     pub rows: Vec<Row>,
 }
 

@@ -8,13 +8,10 @@ use crate::id::{
     ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
     WalletId,
 };
-use crate::money::{
-    Act, Condition, Every, Evidence, GRANTS_MAX, Grant, INTEREST_WALLETS_MAX, LEGS_MAX, Leg,
-    ORIGINALS_MAX, Order, Role, WhenShort, check_attribute_name, check_parties, check_reference,
-    positive,
-};
+use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, Order, WhenShort};
 use crate::outcome::Refusal;
-use crate::policy::{DURATION_MAX_MS, Policy};
+use crate::policy::Policy;
+use crate::shape::Flaw;
 use crate::signature::SecretKey;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -223,8 +220,8 @@ pub enum Operation {
         /// [`crate::money::attribute_commitment`].
         commitment: Hash,
     },
-    /// Declares that an attribute was erased where it was kept. By its custodian: who committed to
-    /// it.
+    /// Declares that an attribute was erased where it was kept. By its custodian (who committed to
+    /// it) or by the user.
     EraseAttribute {
         /// Whose.
         user: UserId,
@@ -328,7 +325,9 @@ pub struct TransactionBody {
 pub struct SignedTransaction {
     /// What is signed.
     pub body: TransactionBody,
-    /// Exactly as many as the author's threshold, by ascending key position.
+    /// Exactly as many as the author's threshold, by ascending key position. With parties, key
+    /// positions are counted through: the author's keys first, then those of each party, and each
+    /// signer needs its own threshold. None when the author is [`LEDGER`].
     pub signatures: Vec<KeySignature>,
 }
 
@@ -398,17 +397,23 @@ impl TransactionBody {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
         }
         for (position, operation) in self.operations.iter().enumerate() {
-            if let Operation::Parties { users } = operation
-                && (position > 0 || users.contains(&self.author))
-            {
-                let field = format!("operations[{position}].users");
-                return Err(Refused::new(Refusal::InvalidParties, field));
-            }
-            operation.check_shape().map_err(|(refusal, field)| {
-                Refused::new(refusal, format!("operations[{position}].{field}"))
-            })?;
+            let parties = match operation {
+                Operation::Parties { .. } if position > 0 => Err("users"),
+                Operation::Parties { users } => self.check_others(users, "users"),
+                Operation::ProposeBundle { parties, .. } => self.check_others(parties, "parties"),
+                _ => Ok(()),
+            };
+            parties
+                .map_err(|field| Flaw::new(Refusal::InvalidParties, field))
+                .and_then(|()| operation.check_shape())
+                .map_err(|flaw| flaw.within(&format!("operations[{position}]")))?;
         }
         Ok(())
+    }
+
+    /// The author is a party anyway and is not named again.
+    fn check_others(&self, users: &[UserId], field: &'static str) -> Result<(), &'static str> {
+        if users.contains(&self.author) { Err(field) } else { Ok(()) }
     }
 }
 
@@ -423,81 +428,6 @@ impl SignedTransaction {
 }
 
 impl Operation {
-    fn check_shape(&self) -> Result<(), (Refusal, &'static str)> {
-        let keys = |access: &Access| access.check().map_err(|_| (Refusal::InvalidKeys, "access"));
-        match self {
-            Self::CreateUser { access, .. } | Self::RotateKeys { access, .. } => keys(access),
-            Self::CreateToken { symbol, name, decimals, policy, grants, .. } => {
-                check_token(symbol, name, *decimals)?;
-                policy.check().map_err(|field| (Refusal::InvalidPolicy, field))?;
-                check_grants(grants)
-            }
-            Self::Issue { amount, .. } | Self::Redeem { amount, .. } => positive(amount),
-            Self::Transfer { from, to, amount, reference, .. }
-            | Self::Reserve { from, to, amount, reference, .. } => {
-                positive(amount)?;
-                if from == to {
-                    return Err((Refusal::SameWallet, "to"));
-                }
-                check_reference(reference)
-            }
-            Self::Parties { users } => check_parties(users),
-            Self::Post { amount, .. } => amount.as_ref().map_or(Ok(()), positive),
-            Self::ProposeBundle { parties, conditions, legs, .. } => {
-                check_parties(parties)?;
-                if conditions.len() > LEGS_MAX || !(1..=LEGS_MAX).contains(&legs.len()) {
-                    return Err((Refusal::InvalidBundle, "legs"));
-                }
-                legs.iter().try_for_each(Leg::check)
-            }
-            Self::Schedule { from, to, amount, every, times, when_short, reference, .. } => {
-                positive(amount)?;
-                if from == to {
-                    return Err((Refusal::SameWallet, "to"));
-                }
-                check_reference(reference)?;
-                every.map_or(Ok(()), Every::check)?;
-                if *times == Some(0) || (times.is_some() && every.is_none()) {
-                    return Err((Refusal::InvalidSchedule, "times"));
-                }
-                when_short.check()
-            }
-            Self::SetAttribute { name, .. } | Self::EraseAttribute { name, .. } => {
-                check_attribute_name(name)
-            }
-            Self::SetGuardians { grant, delay_ms } => {
-                if grant.role != Role::Guardian || *delay_ms > DURATION_MAX_MS {
-                    return Err((Refusal::InvalidRole, "delay_ms"));
-                }
-                grant.check()
-            }
-            Self::Act { order, evidence } => {
-                order.check()?;
-                check_evidence(evidence)
-            }
-            Self::ApproveAct { evidence, .. } => check_evidence(evidence),
-            Self::PayInterest { to, rate_ppm, days, year, .. } => {
-                let fine = (1..=INTEREST_WALLETS_MAX).contains(&to.len())
-                    && *rate_ppm > 0
-                    && *days > 0
-                    && matches!(year, 360 | 365 | 366);
-                if fine { Ok(()) } else { Err((Refusal::InvalidInterest, "to")) }
-            }
-            Self::CreateWallet { .. }
-            | Self::Require { .. }
-            | Self::Void { .. }
-            | Self::AgreeBundle { .. }
-            | Self::DeclineBundle { .. }
-            | Self::CancelSchedule { .. }
-            | Self::RejectAct { .. }
-            | Self::FinishAct { .. }
-            | Self::SettleClaim { .. } => Ok(()),
-            Self::ExpirePending { .. } | Self::RunSchedule { .. } => {
-                Err((Refusal::LedgerOnly, "type"))
-            }
-        }
-    }
-
     /// How many keys it brings.
     fn keys(&self) -> usize {
         match self {
@@ -512,7 +442,8 @@ impl Operation {
         }
     }
 
-    /// The wallet states this operation changes, paying side first.
+    /// The wallet states that a plain payment changes, paying side first. What the other operations
+    /// change follows from the rules and is kept with the rows ([`crate::stored`]).
     #[must_use]
     pub fn touches(&self) -> [Option<(WalletId, TokenId)>; 2] {
         match self {
@@ -522,22 +453,6 @@ impl Operation {
             _ => [None, None],
         }
     }
-}
-
-/// Roles of a token, each at most once, ascending.
-fn check_grants(grants: &[Grant]) -> Result<(), (Refusal, &'static str)> {
-    let of_tokens = grants.iter().all(|grant| grant.role != Role::Guardian);
-    if grants.len() > GRANTS_MAX || !of_tokens || !grants.is_sorted_by(|a, b| a.role < b.role) {
-        return Err((Refusal::InvalidRole, "grants"));
-    }
-    grants.iter().try_for_each(Grant::check)
-}
-
-fn check_evidence(evidence: &[Evidence]) -> Result<(), (Refusal, &'static str)> {
-    if evidence.len() > ORIGINALS_MAX {
-        return Err((Refusal::InvalidReversal, "evidence"));
-    }
-    Ok(())
 }
 
 /// Checks the texts and the scale of a token.

@@ -9,8 +9,10 @@
 )]
 
 mod common;
+mod shape_money;
 
 use kanjo_types::access::{Access, PublicKey};
+use kanjo_types::money::{Act, Order, Reason};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::transaction::{OPERATIONS_MAX, Operation, Refused, TransactionBody};
 use kanjo_types::{Amount, ChainId, Hash, Refusal, TokenId, UserId, WalletId};
@@ -38,7 +40,8 @@ fn pay(to: WalletId, amount: u128, reference: &str) -> Operation {
 
 fn token(symbol: &str, name: &str, decimals: u8) -> Operation {
     let (symbol, name) = (symbol.to_owned(), name.to_owned());
-    Operation::CreateToken { symbol, name, decimals, issuer: UserId([1; 16]) }
+    let (policy, grants) = (Box::default(), vec![]);
+    Operation::CreateToken { symbol, name, decimals, issuer: UserId([1; 16]), policy, grants }
 }
 
 fn issue(amount: u128) -> Operation {
@@ -161,6 +164,7 @@ fn scenarios() -> Vec<Scenario> {
     }
     let wallet = Operation::CreateWallet { owner: UserId([1; 16]), number: u64::MAX };
     all.push(("wallet", wallet, None));
+    all.extend(shape_money::scenarios());
     all
 }
 
@@ -183,8 +187,51 @@ fn every_shape_refusal_has_a_scenario() {
     let seen: BTreeSet<Refusal> =
         scenarios().into_iter().filter_map(|(_, _, expected)| Some(expected?.0)).collect();
     let expected: BTreeSet<Refusal> =
-        Refusal::ALL.iter().copied().filter(|r| (6..=12).contains(&(*r as u8))).collect();
-    assert_eq!(seen, expected, "ZeroAmount … InvalidReference");
+        Refusal::ALL.iter().copied().filter(|r| (6..=23).contains(&(*r as u8))).collect();
+    assert_eq!(seen, expected, "ZeroAmount … LedgerOnly");
+}
+
+#[test]
+fn parties_come_first_and_once_and_without_the_author() {
+    let parties = |users| Operation::Parties { users };
+    let users = shape_money::users;
+    let check = |operations| body(1, operations).check_shape();
+    let refused = |position| {
+        let field = format!("operations[{position}].users");
+        Err(Refused::new(Refusal::InvalidParties, field))
+    };
+    assert_eq!(check(vec![parties(users(1)), issue(1)]), Ok(()));
+    assert_eq!(check(vec![parties(users(15)), issue(1)]), Ok(()));
+    assert_eq!(check(vec![parties(users(16)), issue(1)]), refused(0));
+    assert_eq!(check(vec![parties(vec![]), issue(1)]), refused(0));
+    assert_eq!(check(vec![parties(vec![UserId([1; 16]); 2])]), refused(0));
+    assert_eq!(check(vec![parties(users(2).into_iter().rev().collect())]), refused(0));
+    assert_eq!(check(vec![parties(vec![UserId([0xaa; 16])])]), refused(0));
+    assert_eq!(check(vec![issue(1), parties(users(1))]), refused(1));
+    assert_eq!(check(vec![parties(users(1)), parties(users(1))]), refused(1));
+    let of = |operations| body(1, operations).parties().to_vec();
+    assert_eq!(of(vec![parties(users(3)), issue(1)]), users(3));
+    assert_eq!(of(vec![issue(1), parties(users(3))]), []);
+}
+
+#[test]
+fn keys_of_all_operations_are_counted_together() {
+    let sixteen = || shared(1, keys(16));
+    let recover = |access| {
+        let act = Act::Recover { user: UserId([1; 16]), access: Box::new(access) };
+        let reason = Reason { code: "LOST".to_owned(), reference: String::new() };
+        let order = Box::new(Order { act, reason, expires_ms: 0 });
+        Operation::Act { order, evidence: vec![] }
+    };
+    // 511 × 16 + 14 = 8,190.
+    let mut operations: Vec<Operation> = (0..511)
+        .map(|n| if n % 2 == 0 { recover(sixteen()) } else { create_user(sixteen()) })
+        .collect();
+    operations.push(rotate(shared(1, keys(14))));
+    assert_eq!(body(1, operations.clone()).check_shape(), Ok(()));
+    operations.push(recover(Access::Single(key(1))));
+    let refused = body(1, operations).check_shape().expect_err("too many keys");
+    assert_eq!(refused.refusal, Refusal::TooLarge);
 }
 
 #[test]
@@ -223,7 +270,11 @@ proptest! {
             let operations = vec![operation.clone()];
             TransactionBody { operations, ..body.clone() }.check_shape()
         };
-        let first = body.operations.iter().position(|operation| alone(operation).is_err());
+        // Parties that are good alone still have to come first.
+        let good = |(at, operation): (usize, &Operation)| {
+            alone(operation).is_ok() && (at == 0 || !matches!(operation, Operation::Parties { .. }))
+        };
+        let first = body.operations.iter().enumerate().position(|each| !good(each));
         match (first, body.check_shape()) {
             (None, Ok(())) => {}
             (None, Err(refused)) => prop_assert_eq!(refused.refusal, Refusal::NoOperations),

@@ -13,7 +13,7 @@ mod ledger;
 
 use kanjo_types::codec;
 use kanjo_types::stored::{append_entry, append_head, decode_block, decode_head, encode_block};
-use ledger::{CHAIN, Ledger, pay};
+use ledger::{CHAIN, Ledger, pay, reserve};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
@@ -43,7 +43,8 @@ fn a_lie_about_a_length_reserves_no_memory() {
     let (mut ledger, genesis) = Ledger::genesis();
     let payments = |n: u32| (0..n).map(|_| vec![pay(1, 1, 2, 1, "rent")]).collect::<Vec<_>>();
     let small = ledger.next(payments(3));
-    for block in [&genesis, &small] {
+    let reserved = ledger.next(vec![vec![reserve(1, 1, 2, 1), pay(1, 1, 2, 1, "")]]);
+    for block in [&genesis, &small, &reserved] {
         let bytes = encode_block(block);
         assert_bounded("as it is", &bytes);
         // Every place, as a 1-, 4- or 8-byte length that lies as much as it can.

@@ -8,18 +8,26 @@
     clippy::indexing_slicing
 )]
 
+pub mod rules;
+
 use kanjo_ledger::block::{build_trees, genesis_block, roots};
-use kanjo_ledger::{BlockContext, Ledger, PartitionSnapshot, Prepared, Verified, prepare, verify};
+use kanjo_ledger::{
+    BlockContext, Ledger, PartitionSnapshot, Prepared, Verified, evidence, prepare, verify,
+};
 use kanjo_proof::state::StateTree;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Rules, Voter};
+use kanjo_types::hash::{TAG_SIGNERS, digest};
+use kanjo_types::money::Evidence;
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::stored::{Block, Entry, Location, decode_block, encode_block, paying_states};
-use kanjo_types::transaction::Refused;
+use kanjo_types::stored::{
+    Block, Entry, Location, Named, Row, decode_block, encode_block, paying_states,
+};
+use kanjo_types::transaction::{LEDGER, Refused};
 use kanjo_types::{
-    Access, Amount, ChainId, Genesis, Hash, KeySignature, Operation, Record, ResultCode,
-    SignedTransaction, Table, TransactionBody, codec,
+    Access, Amount, ChainId, Genesis, Hash, KeySignature, Operation, Policy, Record, ResultCode,
+    SignedTransaction, Table, TransactionBody, TransactionId, UserId, codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,6 +115,7 @@ pub fn first_token(symbol: &str, issuer: &str) -> FirstToken {
         name: format!("{symbol} of {issuer}"),
         decimals: 0,
         issuer: issuer.to_owned(),
+        policy: Policy::default(),
     }
 }
 
@@ -125,16 +134,6 @@ struct Known {
     at: Location,
 }
 
-fn version_of(record: &Record) -> u64 {
-    match record {
-        Record::User(user) => user.version,
-        Record::Wallet(wallet) => wallet.version,
-        Record::Token(token) => token.version,
-        Record::WalletState(state) => state.version,
-        Record::Transaction(_) => panic!("a transaction is no row"),
-    }
-}
-
 pub fn snapshots(ledger: &Ledger) -> Vec<PartitionSnapshot> {
     (0..64).map(|partition| ledger.snapshot(partition)).collect()
 }
@@ -146,6 +145,13 @@ pub struct Chain {
     pub tree: StateTree,
     pub redone: Ledger,
     pub blocks: Vec<Block>,
+    /// How many transactions of the last block are the ledger's own.
+    pub due: usize,
+    /// Trees and the redone ledger are compared at each so many heights: it takes long.
+    pub compared_every: u64,
+    /// By key of the wallet's state.
+    overdrafts: BTreeMap<RowKey, u128>,
+    credits: BTreeMap<RowKey, u128>,
     known: BTreeMap<(Table, RowKey), Known>,
     taken: BTreeSet<Hash>,
 }
@@ -158,8 +164,19 @@ impl Chain {
         assert_eq!(decoded, block, "the genesis block survives its encoding");
         let mut redone = Ledger::new(&genesis);
         redone.redo(&decoded, |_| true);
-        let (known, taken) = (BTreeMap::new(), BTreeSet::new());
-        let mut chain = Self { genesis, ledger, tree, redone, blocks: vec![], known, taken };
+        let mut chain = Self {
+            genesis,
+            ledger,
+            tree,
+            redone,
+            blocks: Vec::new(),
+            due: 0,
+            compared_every: 1,
+            overdrafts: BTreeMap::new(),
+            credits: BTreeMap::new(),
+            known: BTreeMap::new(),
+            taken: BTreeSet::new(),
+        };
         let link = chain.chain().0;
         chain.check_rows(&block.genesis_rows, link, Location::default());
         chain.blocks.push(block);
@@ -195,10 +212,12 @@ impl Chain {
         let context = BlockContext { height: self.height() + 1, time_ms };
         self.ledger.begin_block(context);
         let mut outcomes = Vec::new();
-        let mut entries = Vec::new();
+        let mut entries = self.ledger.run_due(context).expect("what is due can be recorded");
+        self.due = entries.len();
         for transaction in transactions {
             let position = u32::try_from(entries.len()).unwrap();
-            let outcome = self.ledger.execute(context, position, transaction);
+            let transaction = self.with_headers(transaction.clone());
+            let outcome = self.ledger.execute(context, position, &transaction);
             if let Ok(entry) = &outcome {
                 entries.push(entry.clone());
             }
@@ -219,7 +238,7 @@ impl Chain {
             receipts_root: roots.receipts,
             state_root: self.tree.root(),
             history_root: Hash::ZERO,
-            fees: Vec::new(),
+            fees: effects.fees,
             supply: effects.supply,
         };
         let certificate = Certificate { epoch: 0, votes: Vec::new() };
@@ -228,6 +247,17 @@ impl Chain {
         self.blocks.push(block);
         self.check_state();
         outcomes
+    }
+
+    /// Header hashes of the earlier blocks that its evidence refers to, as a node gives them.
+    pub fn with_headers(&self, mut transaction: Verified) -> Verified {
+        let hash = |height: u64| {
+            let block = self.blocks.get(usize::try_from(height).ok()?)?;
+            Some((height, block.header.hash()))
+        };
+        let headers = transaction.wanted_headers().into_iter().filter_map(hash).collect();
+        transaction.set_headers(headers);
+        transaction
     }
 
     fn check_block(&mut self, block: &Block) {
@@ -248,9 +278,8 @@ impl Chain {
         assert_eq!(entry.record.witness, transaction.witness());
         assert_eq!((entry.record.height, entry.record.position), (at.height, at.position));
         assert_eq!(entry.hash, Record::Transaction(entry.record.clone()).hash());
-        let author = (Table::Users, RowKey::user(transaction.body.author));
-        let author_record = self.known.get(&author).map_or(Hash::ZERO, |known| known.hash);
-        assert_eq!(entry.record.author_record, author_record, "the author's version before");
+        let author_record = self.signers_record(&transaction.body);
+        assert_eq!(entry.record.author_record, author_record, "the signers' versions before");
         if entry.result != ResultCode::Ok {
             assert!(entry.rows.is_empty() && entry.record.spent.is_empty(), "failed: no trace");
             let failed = entry.failed_operation.expect("which one") as usize;
@@ -258,20 +287,36 @@ impl Chain {
             return;
         }
         assert_eq!(entry.failed_operation, None);
-        let spent: Vec<(Hash, Hash)> = paying_states(&transaction.body.operations)
-            .into_iter()
-            .filter_map(|(wallet, token)| {
-                self.known.get(&(Table::WalletStates, RowKey::wallet_state(wallet, token)))
-            })
+        let spent: Vec<(Hash, Hash)> = spent_places(&transaction.body.operations, &entry.rows)
+            .iter()
+            .filter_map(|key| self.known.get(&(Table::WalletStates, *key)))
             .map(|known| (known.hash, known.transaction))
             .collect();
         let claimed: Vec<(Hash, Hash)> =
             entry.record.spent.iter().map(|spent| (spent.state, spent.transaction)).collect();
         assert_eq!(claimed, spent, "the spent states and the transactions before");
+        self.check_overdrafts(&entry.rows);
+        self.note_overdrafts(&entry.rows);
         self.check_rows(&entry.rows, entry.hash, at);
     }
 
-    fn check_rows(&mut self, rows: &[kanjo_types::stored::Row], transaction: Hash, at: Location) {
+    /// The record of the only signer, or a digest over those of all; zero for the ledger itself and
+    /// for a user that is not there yet.
+    fn signers_record(&self, body: &TransactionBody) -> Hash {
+        let record = |user: &UserId| {
+            let known = self.known.get(&(Table::Users, RowKey::user(*user)));
+            known.map_or(Hash::ZERO, |known| known.hash)
+        };
+        if body.author == LEDGER || body.parties().is_empty() {
+            return record(&body.author);
+        }
+        let signers = std::iter::once(&body.author).chain(body.parties());
+        let records: Vec<Hash> = signers.map(record).collect();
+        let records: Vec<&[u8]> = records.iter().map(|hash| &hash.0[..]).collect();
+        digest(TAG_SIGNERS, &records)
+    }
+
+    fn check_rows(&mut self, rows: &[Row], transaction: Hash, at: Location) {
         let mut seen = BTreeSet::new();
         for row in rows {
             let place = row.record.place().expect("a row");
@@ -279,23 +324,50 @@ impl Chain {
             assert_eq!(row.hash, row.record.hash());
             assert_eq!(row.record.transaction(), transaction);
             let before = self.known.get(&place);
-            assert_eq!(version_of(&row.record), before.map_or(0, |known| known.version) + 1);
+            assert_eq!(row.record.version(), before.map_or(0, |known| known.version) + 1);
             assert_eq!(row.record.previous(), before.map_or(Hash::ZERO, |known| known.hash));
             assert_eq!(row.previous_at, before.map_or_else(Location::default, |known| known.at));
-            let known = Known { version: version_of(&row.record), hash: row.hash, transaction, at };
+            let known = Known { version: row.record.version(), hash: row.hash, transaction, at };
             self.known.insert(place, known);
         }
     }
 
-    /// Sums, trees and the redone ledger.
-    pub fn check_state(&self) {
+    /// Sums and rules; at some heights also trees and the redone ledger.
+    fn check_state(&self) {
         self.ledger.audit_supply().expect("balances add up");
+        rules::check(&self.ledger);
+        if self.height().is_multiple_of(self.compared_every) {
+            self.compare();
+        }
+    }
+
+    /// Trees built at once against those built in steps, and the ledger that only redoes blocks.
+    pub fn compare(&self) {
         self.redone.audit_supply().expect("balances add up after redo");
         assert_eq!(self.tree.root(), build_trees(&self.ledger).root(), "trees");
         assert_eq!(self.tree.root(), self.blocks.last().unwrap().header.state_root);
         assert!(snapshots(&self.ledger) == snapshots(&self.redone), "redo gives the same rows");
+        assert_eq!(self.ledger.next_due_ms(), self.redone.next_due_ms(), "agenda");
         assert_eq!(PARTITIONS, 64);
     }
+}
+
+/// What a transaction spends: the states its operations pay from, then those whose keys the log
+/// keeps with them.
+fn spent_places(operations: &[Operation], rows: &[Row]) -> Vec<RowKey> {
+    let mut named = Named::new(operations);
+    let mut places: Vec<RowKey> =
+        paying_states(operations).iter().map(|key| RowKey::wallet_state(key.0, key.1)).collect();
+    for row in rows {
+        let Record::WalletState(state) = &row.record else { continue };
+        let is_next = named.is_next((state.wallet, state.token));
+        assert_eq!(row.named, is_next, "whether the operations name the state");
+        let key = RowKey::wallet_state(state.wallet, state.token);
+        if !(is_next && state.extra.is_none()) && !places.contains(&key) {
+            places.push(key);
+        }
+    }
+    places
 }
 
 pub fn body(
@@ -306,4 +378,20 @@ pub fn body(
     operations: Vec<Operation>,
 ) -> TransactionBody {
     TransactionBody { version: 1, chain, author, valid_until_ms, salt, operations }
+}
+
+/// Evidence of a recorded transaction from the blocks of the chain.
+pub fn evidence_of(chain: &Chain, id: TransactionId) -> Option<Evidence> {
+    let find = |block: &Block| block.entries.iter().position(|entry| entry.record.id == id);
+    let (block, position) =
+        chain.blocks.iter().find_map(|block| find(block).map(|position| (block, position)))?;
+    evidence::make(&block.header, &block.entries, u32::try_from(position).ok()?, |row| {
+        let before = &chain.blocks[usize::try_from(row.previous_at.height).ok()?];
+        let rows = match before.header.height {
+            0 => &before.genesis_rows,
+            _ => &before.entries[usize::try_from(row.previous_at.position).ok()?].rows,
+        };
+        let same = |other: &&Row| other.record.place() == row.record.place();
+        rows.iter().find(same).map(|row| row.record.clone())
+    })
 }

@@ -2,6 +2,9 @@
 //! files.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
+pub mod money;
+pub mod standing;
+
 use kanjo_types::access::{Access, KeySignature, PublicKey};
 use kanjo_types::block::{Certificate, Header, Receipt, SupplyChange, TokenAmount, Vote};
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Genesis, Rules, Voter};
@@ -86,15 +89,13 @@ pub fn access() -> impl Strategy<Value = Access> {
     ]
 }
 
-pub fn operation() -> impl Strategy<Value = Operation> {
+pub fn plain_operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (access(), any::<u64>())
             .prop_map(|(access, number)| Operation::CreateUser { access, number }),
         (user(), any::<u64>())
             .prop_map(|(owner, number)| Operation::CreateWallet { owner, number }),
-        (text(8), text(20), any::<u8>(), user()).prop_map(|(symbol, name, decimals, issuer)| {
-            Operation::CreateToken { symbol, name, decimals, issuer }
-        }),
+        create_token(),
         (token(), wallet(), amount()).prop_map(|(token, to, amount)| Operation::Issue {
             token,
             to,
@@ -118,6 +119,24 @@ pub fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
+fn create_token() -> impl Strategy<Value = Operation> {
+    let texts = (text(8), text(20), any::<u8>());
+    (texts, user(), money::policy(), vec(money::grant(), 0..3)).prop_map(
+        |((symbol, name, decimals), issuer, policy, grants)| Operation::CreateToken {
+            symbol,
+            name,
+            decimals,
+            issuer,
+            policy: Box::new(policy),
+            grants,
+        },
+    )
+}
+
+pub fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![4 => plain_operation(), 8 => money::operation(), 1 => money::reversal()]
+}
+
 pub fn body() -> impl Strategy<Value = TransactionBody> {
     (any::<u8>(), hash(), user(), any::<u64>(), any::<u64>(), vec(operation(), 0..6)).prop_map(
         |(version, chain, author, valid_until_ms, salt, operations)| TransactionBody {
@@ -139,8 +158,31 @@ pub fn signed() -> impl Strategy<Value = SignedTransaction> {
 }
 
 pub fn record() -> impl Strategy<Value = Record> {
-    let links = || (any::<u64>(), hash(), hash(), hash());
+    prop_oneof![
+        1 => plain_record(),
+        1 => standing::record(),
+    ]
+}
+
+pub fn transaction_record() -> impl Strategy<Value = TransactionRecord> {
     let spent = (hash(), hash()).prop_map(|(state, transaction)| Spent { state, transaction });
+    let hashes = (hash(), hash(), hash());
+    (hashes, any::<(u64, u32, u64)>(), vec(spent, 0..4)).prop_map(
+        |((id, witness, author_record), (height, position, time_ms), spent)| TransactionRecord {
+            id: TransactionId(id),
+            witness,
+            height,
+            position,
+            time_ms,
+            author_record,
+            spent,
+        },
+    )
+}
+
+fn plain_record() -> impl Strategy<Value = Record> {
+    let links = || (any::<u64>(), hash(), hash(), hash());
+    let texts = (text(12), text(20), any::<u8>());
     prop_oneof![
         (user(), access(), user(), links()).prop_map(
             |(id, access, sponsor, (version, previous, transaction, _))| {
@@ -160,8 +202,8 @@ pub fn record() -> impl Strategy<Value = Record> {
                 })
             }
         ),
-        (token(), text(12), text(20), any::<u8>(), user(), amount(), amount(), links()).prop_map(
-            |(id, symbol, name, decimals, issuer, issued, redeemed, links)| {
+        (token(), texts, user(), amount(), amount(), standing::rules(), links()).prop_map(
+            |(id, (symbol, name, decimals), issuer, issued, redeemed, rules, links)| {
                 let (version, previous, transaction, issuer_record) = links;
                 Record::Token(TokenRecord {
                     id,
@@ -172,38 +214,28 @@ pub fn record() -> impl Strategy<Value = Record> {
                     issuer,
                     issued,
                     redeemed,
+                    rules,
                     previous,
                     transaction,
                     issuer_record,
                 })
             }
         ),
-        (wallet(), token(), amount(), links()).prop_map(
-            |(wallet, token, balance, (version, previous, transaction, wallet_record))| {
+        (wallet(), token(), amount(), standing::extra(), links()).prop_map(
+            |(wallet, token, balance, extra, (version, previous, transaction, wallet_record))| {
                 Record::WalletState(WalletStateRecord {
                     wallet,
                     token,
                     version,
                     balance,
+                    extra,
                     previous,
                     transaction,
                     wallet_record,
                 })
             }
         ),
-        (hash(), links(), any::<u32>(), any::<u64>(), vec(spent, 0..4)).prop_map(
-            |(id, (height, witness, author_record, _), position, time_ms, spent)| {
-                Record::Transaction(TransactionRecord {
-                    id: TransactionId(id),
-                    witness,
-                    height,
-                    position,
-                    time_ms,
-                    author_record,
-                    spent,
-                })
-            }
-        ),
+        transaction_record().prop_map(Record::Transaction),
     ]
 }
 
@@ -270,8 +302,15 @@ pub fn genesis() -> impl Strategy<Value = Genesis> {
     );
     let voter = (text(8), bytes::<32>()).prop_map(|(name, key)| Voter { name, key });
     let user = (text(8), access()).prop_map(|(name, access)| FirstUser { name, access });
-    let token = (text(8), text(8), any::<u8>(), text(8))
-        .prop_map(|(symbol, name, decimals, issuer)| FirstToken { symbol, name, decimals, issuer });
+    let token = (text(8), text(8), any::<u8>(), text(8), money::policy()).prop_map(
+        |(symbol, name, decimals, issuer, policy)| FirstToken {
+            symbol,
+            name,
+            decimals,
+            issuer,
+            policy,
+        },
+    );
     let wallet = (text(8), any::<u64>(), btree_map(text(6), amount(), 0..4))
         .prop_map(|(owner, number, balances)| FirstWallet { owner, number, balances });
     let lists = (vec(voter, 0..4), vec(user, 0..4), vec(token, 0..3), vec(wallet, 0..4));
