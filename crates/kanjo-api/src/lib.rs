@@ -13,13 +13,17 @@ pub mod frames;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_types::block::TokenAmount;
+use kanjo_types::money::{Direction, Role};
 use kanjo_types::outcome::{Refusal, ResultCode};
+use kanjo_types::policy::{ComingPolicy, Policy};
 use kanjo_types::record::Record;
+use kanjo_types::standing::Freeze;
 use kanjo_types::transaction::SignedTransaction;
 use kanjo_types::{
     Amount, Certificate, ChainId, Hash, Header, TokenId, TransactionId, UserId, WalletId,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// Media type of the binary forms (requests of framed transactions, answers of Borsh outcomes).
@@ -103,8 +107,7 @@ pub struct Status {
     pub time_ms: u64,
     /// Transactions in all final blocks, failed ones included.
     pub transactions: u64,
-    /// Users, wallets, tokens and wallet states, those of the blocks on their way to be final
-    /// included.
+    /// Rows of all tables, those of the blocks on their way to be final included.
     pub rows: RowCounts,
     /// Longest distance of `valid_until_ms` from now.
     pub replay_window_ms: u64,
@@ -113,7 +116,7 @@ pub struct Status {
 }
 
 /// How many rows the tables hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RowCounts {
     /// In `users`.
     pub users: u64,
@@ -123,6 +126,9 @@ pub struct RowCounts {
     pub tokens: u64,
     /// In `wallet_states` (current ones).
     pub wallet_states: u64,
+    /// In each table of what stands beside the balances, by its name (`pendings`, `bundles`, …).
+    #[serde(default)]
+    pub standing: BTreeMap<String, u64>,
 }
 
 /// A record version with its hash and where it was made.
@@ -155,14 +161,53 @@ pub struct BalanceView {
     pub symbol: String,
     /// Its decimal places.
     pub decimals: u8,
-    /// In smallest units.
+    /// In smallest units; what it can spend, as far as its floor and freezes allow.
     #[schema(value_type = String)]
     pub balance: Amount,
+    /// Reserved for open pending payments; not in the balance.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub reserved: Amount,
+    /// How far the wallet is overdrawn; the balance is zero then.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub overdraft: Amount,
+    /// Sum of the open claims that the wallet owes.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub claims: Amount,
+    /// Most it could pay now, freezes and limits aside: the balance above its floor and the credit
+    /// left; nothing while it owes claims.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub available: Amount,
+    /// Which payments are frozen by freezes in force: the wallet's, its owner's, the token's.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    pub frozen: Option<Direction>,
+    /// What the approver set for this wallet; absent when nothing was set.
+    #[serde(default)]
+    pub terms: Option<TermsView>,
     /// Version of the wallet state.
     pub version: u64,
     /// Hash of the wallet state.
     #[schema(value_type = String)]
     pub state: Hash,
+}
+
+/// What the approver set for a wallet in a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TermsView {
+    /// May it receive, where the token has an allow-list?
+    pub approved: bool,
+    /// Its class.
+    pub class: u8,
+    /// How far it may be overdrawn.
+    #[schema(value_type = String)]
+    pub credit: Amount,
+    /// What must stay in it.
+    #[schema(value_type = String)]
+    pub floor: Amount,
 }
 
 /// A wallet and what it holds.
@@ -217,12 +262,55 @@ pub struct TokenView {
     /// Ever redeemed, smallest units.
     #[schema(value_type = String)]
     pub redeemed: Amount,
-    /// In circulation: issued − redeemed = the sum of all balances.
+    /// In circulation: issued − redeemed = the sum of all balances and reservations, less
+    /// overdrafts.
     #[schema(value_type = String)]
     pub supply: Amount,
+    /// In force now.
+    #[schema(value_type = Object)]
+    #[serde(default)]
+    pub policy: Policy,
+    /// As created: no policy is ever harsher to holders.
+    #[schema(value_type = Object)]
+    #[serde(default)]
+    pub charter: Policy,
+    /// Announced and not yet in force.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    pub coming: Option<ComingPolicy>,
+    /// Who holds the six roles of a token, in their order.
+    #[serde(default)]
+    pub authorities: Vec<AuthorityView>,
+    /// The freeze of the whole token in force now.
+    #[schema(value_type = Option<Object>)]
+    #[serde(default)]
+    pub frozen: Option<Freeze>,
 }
 
-/// A page of wallet-state versions, newest first.
+/// Who holds a role of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuthorityView {
+    /// Which role.
+    #[schema(value_type = String)]
+    pub role: Role,
+    /// Holders by ascending id: the issuer alone where nobody was named.
+    #[schema(value_type = Vec<String>)]
+    pub holders: Vec<UserId>,
+    /// How many of them must agree.
+    pub threshold: u8,
+}
+
+/// A page of the rows of a table that concern a user, a wallet or a token, newest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecordPage {
+    /// Newest version of each row, in the order in which the rows came to concern it, newest first.
+    pub records: Vec<RecordView>,
+    /// Pass as `cursor` to get the next page; absent after the last.
+    #[serde(default)]
+    pub next_cursor: Option<String>,
+}
+
+/// A page of versions of a row, newest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HistoryPage {
     /// Versions, newest first.

@@ -222,7 +222,7 @@ impl Client {
         self.proof(&format!("extends?from={from}&to={to}"))
     }
 
-    fn proof(&self, path: &str) -> Result<String, ClientError> {
+    pub(crate) fn proof(&self, path: &str) -> Result<String, ClientError> {
         let bytes = self.transport.get(&format!("/v1/proofs/{path}"))?;
         String::from_utf8(bytes).map_err(|_| self.transport.bad_answer("a proof that is not text"))
     }
@@ -232,7 +232,7 @@ fn version_query(version: Option<u64>) -> String {
     version.map_or_else(String::new, |version| format!("?version={version}"))
 }
 
-fn page_query(page: Page, mut separator: char) -> String {
+pub(crate) fn page_query(page: Page, mut separator: char) -> String {
     let mut query = String::new();
     let before = page.before.map(|before| ("before", before));
     let limit = page.limit.map(|limit| ("limit", limit as u64));

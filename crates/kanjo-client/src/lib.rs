@@ -34,19 +34,23 @@
 //! - Every wait, retry and answer has a bound ([`Limits`]).
 #![forbid(unsafe_code)]
 
+mod attribute;
 mod client;
 mod cosign;
 mod draft;
 mod error;
 pub mod keys;
+mod records;
 mod stream;
 mod submit;
 mod transport;
 
+pub use attribute::AttributeOpening;
 pub use client::{Client, Page};
-pub use cosign::{CosignError, Cosigning};
+pub use cosign::{CosignError, Cosigning, Signer, SignerProgress};
 pub use draft::{Draft, DraftError, VALID_FOR_DEFAULT, now_ms};
 pub use error::ClientError;
+pub use records::{Of, ReversalParts, table_name};
 pub use stream::{BlockStream, WalletStream};
 pub use transport::Limits;
 

@@ -2,14 +2,17 @@
 //! says.
 //!
 //! For each block: the link to its parent, the history root, the certificate, every signature, the
-//! execution of every transaction under the rules, every record version with its links, the roots
-//! over transactions, receipts and state, and the supplies. Nothing of the node's own state
+//! execution of every transaction under the rules, what the ledger had to do by itself at the
+//! block's time, every record version with its links, the roots over transactions, receipts and
+//! state, the supplies and the fees. Nothing of the node's own state
 //! (checkpoints, index) is trusted or used. The first thing wrong is named.
 
 use crate::data::{self, DataError};
 use crate::restart::check_nothing_lost;
 use kanjo_ledger::block::{genesis_block, roots_of};
-use kanjo_ledger::{BlockContext, Ledger, prepare, verify as verify_signatures, verify_one};
+use kanjo_ledger::{
+    BlockContext, Ledger, Verified, prepare, verify as verify_signatures, verify_one,
+};
 use kanjo_proof::merkle::AppendTree;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::{SignedHeader, Trust};
@@ -18,6 +21,7 @@ use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_store::log::{BlockLog, LogOptions, LogReader, OpenError};
 use kanjo_types::block::{HEADER_VERSION, Header};
 use kanjo_types::stored::{Block, Entry, decode_block};
+use kanjo_types::transaction::LEDGER;
 use kanjo_types::{ChainId, Genesis, Hash};
 use serde::Serialize;
 use std::path::Path;
@@ -25,6 +29,9 @@ use std::sync::Arc;
 
 /// Signatures are checked this many at a time.
 const SIGNATURES_AT_ONCE: usize = 1_024;
+
+/// Where the author stands in the bytes of a transaction: behind the version and the chain id.
+const AUTHOR_AT: std::ops::Range<usize> = 33..49;
 
 /// How far the audit is.
 #[derive(Debug, Clone, Copy)]
@@ -223,14 +230,24 @@ struct Auditor {
     ledger: Ledger,
     trees: StateTree,
     history: AppendTree,
+    /// Hashes of the headers found right, by height: evidence is checked against them.
+    headers: Vec<Hash>,
     last: Option<(Hash, u64)>,
 }
 
 impl Auditor {
     fn new(genesis: &Genesis, trust: Trust) -> Self {
         let (block, ledger, trees) = genesis_block(genesis);
-        let (history, voters) = (AppendTree::new(), genesis.voters.len());
-        Self { trust, voters, genesis_block: Some(block), ledger, trees, history, last: None }
+        Self {
+            trust,
+            voters: genesis.voters.len(),
+            genesis_block: Some(block),
+            ledger,
+            trees,
+            history: AppendTree::new(),
+            headers: Vec::new(),
+            last: None,
+        }
     }
 
     /// Checks one block; returns how many transactions it has.
@@ -252,6 +269,7 @@ impl Auditor {
             self.execute(&block)?;
         }
         self.history.push(hash);
+        self.headers.push(hash);
         self.last = Some((hash, header.time_ms));
         Ok(header.transactions)
     }
@@ -271,9 +289,6 @@ impl Auditor {
         if header.transactions == 0 {
             return Err(wrong("header.transactions", "is zero; no such block is made"));
         }
-        if !header.fees.is_empty() {
-            return Err(wrong("header.fees", "are stated, but no operation takes fees"));
-        }
         Ok(())
     }
 
@@ -281,7 +296,8 @@ impl Auditor {
         let header = &block.header;
         let context = BlockContext { height: header.height, time_ms: header.time_ms };
         self.ledger.begin_block(context);
-        for chunk in block.entries.chunks(SIGNATURES_AT_ONCE) {
+        let due = self.check_due(context, &block.entries)?;
+        for chunk in block.entries.get(due..).unwrap_or_default().chunks(SIGNATURES_AT_ONCE) {
             self.execute_chunk(context, chunk)?;
         }
         let effects = self.ledger.end_block();
@@ -289,17 +305,49 @@ impl Auditor {
         compare("header.transactions_root", &header.transactions_root, &roots.transactions)?;
         compare("header.receipts_root", &header.receipts_root, &roots.receipts)?;
         compare("header.supply", &header.supply, &effects.supply)?;
+        compare("header.fees", &header.fees, &effects.fees)?;
         self.trees.update(&effects.leaves);
         compare("header.state_root", &header.state_root, &self.trees.root())
     }
 
-    fn execute_chunk(&mut self, context: BlockContext, entries: &[Entry]) -> Result<(), Finding> {
-        let at = |entry: &Entry, finding: Finding| Finding {
-            position: Some(entry.record.position),
-            ..finding
+    /// Hashes of the earlier headers that the evidence in a transaction needs.
+    fn headers_for(&self, verified: &Verified) -> Vec<(u64, Hash)> {
+        let wanted = verified.wanted_headers().into_iter();
+        let known = |height: u64| {
+            let hash = self.headers.get(usize::try_from(height).ok()?)?;
+            Some((height, *hash))
         };
+        wanted.filter_map(known).collect()
+    }
+
+    /// A block begins with what the ledger has to do by itself at its time; returns how many that
+    /// are.
+    fn check_due(&mut self, context: BlockContext, entries: &[Entry]) -> Result<usize, Finding> {
+        let due = self.ledger.run_due(context);
+        let due = due.map_err(|error| wrong("due transaction", error.to_string()))?;
+        let mut found = entries.iter();
+        for expected in &due {
+            let check = |found: Option<&Entry>| {
+                let Some(found) = found else {
+                    let id = expected.record.id;
+                    return Err(wrong("due transaction", format!("{id} is left out")));
+                };
+                compare("due transaction's id", &found.record.id, &expected.record.id)?;
+                compare("due transaction", &found.raw, &expected.raw)?;
+                compare_entries(found, expected)
+            };
+            check(found.next()).map_err(|finding| at(expected, finding))?;
+        }
+        Ok(due.len())
+    }
+
+    fn execute_chunk(&mut self, context: BlockContext, entries: &[Entry]) -> Result<(), Finding> {
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
+            if entry.raw.get(AUTHOR_AT) == Some(&LEDGER.0) {
+                let problem = "is the ledger's own, but was not due at this place";
+                return Err(at(entry, wrong("transaction", problem)));
+            }
             let prepared = prepare(entry.raw.clone(), self.ledger.chain())
                 .map_err(|error| at(entry, wrong("transaction", error.to_string())))?;
             let keys = self.ledger.author_keys(prepared.transaction());
@@ -313,8 +361,9 @@ impl Auditor {
                 let keys = self.ledger.author_keys(prepared.transaction());
                 verify_one(prepared, keys)
             });
-            let verified =
+            let mut verified =
                 outcome.map_err(|error| at(entry, wrong("signature", error.to_string())))?;
+            verified.set_headers(self.headers_for(&verified));
             let executed = self
                 .ledger
                 .execute(context, entry.record.position, &verified)
@@ -323,6 +372,10 @@ impl Auditor {
         }
         Ok(())
     }
+}
+
+fn at(entry: &Entry, finding: Finding) -> Finding {
+    Finding { position: Some(entry.record.position), ..finding }
 }
 
 fn compare_entries(found: &Entry, expected: &Entry) -> Result<(), Finding> {

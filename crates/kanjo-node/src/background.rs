@@ -3,13 +3,14 @@
 use crate::history;
 use crate::metrics::{Stage, ThreadClock};
 use crate::shared::{Shared, ToSequencer};
+use crate::subjects;
 use borsh::{BorshDeserialize, BorshSerialize};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use kanjo_ledger::PartitionSnapshot;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::index::IndexEntry;
 use kanjo_types::codec;
-use kanjo_types::record::{PARTITIONS, Record};
+use kanjo_types::record::PARTITIONS;
 use kanjo_types::stored::{Entry, Row};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,13 +45,12 @@ pub(crate) fn index_entries(entries: &[Entry], genesis_rows: &[Row]) -> Vec<Inde
         let id = entry.record.id.0.0;
         facts.push(IndexEntry::Transaction { id, position: entry.record.position });
     }
-    let rows = entries.iter().flat_map(|entry| &entry.rows).chain(genesis_rows);
-    facts.extend(rows.filter_map(|row| match &row.record {
-        Record::Wallet(wallet) => {
-            Some(IndexEntry::WalletOfUser { user: wallet.owner.0, wallet: wallet.id.0 })
+    let of_entries = entries.iter().map(|entry| (entry.record.position, entry.rows.as_slice()));
+    for (position, rows) in of_entries.chain([(0, genesis_rows)]) {
+        for (number, row) in (0u32..).zip(rows) {
+            subjects::facts(&row.record, position, number, &mut facts);
         }
-        _ => None,
-    }));
+    }
     facts
 }
 

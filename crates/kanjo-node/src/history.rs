@@ -1,5 +1,4 @@
-//! Reading back: blocks from the log, record versions from blocks, a wallet's past by its own
-//! links.
+//! Reading back: blocks from the log, record versions from blocks, a row's past by its own links.
 
 use crate::shared::Shared;
 use kanjo_api::RecordView;
@@ -8,7 +7,7 @@ use kanjo_store::log::{LogReader, ReadError};
 use kanjo_types::codec::DecodeError;
 use kanjo_types::record::RowKey;
 use kanjo_types::stored::{Block, Location, Row, decode_block, decode_head};
-use kanjo_types::{ChainId, Hash, Record, Table, TransactionId};
+use kanjo_types::{ChainId, Hash, Table, TransactionId};
 
 /// A block can't be read back.
 #[derive(Debug, thiserror::Error)]
@@ -101,17 +100,6 @@ pub(crate) fn view(block: &Block, row: &Row, at: Location) -> RecordView {
     }
 }
 
-/// Version number of a record.
-pub(crate) fn version_of(record: &Record) -> u64 {
-    match record {
-        Record::User(record) => record.version,
-        Record::Wallet(record) => record.version,
-        Record::Token(record) => record.version,
-        Record::WalletState(record) => record.version,
-        Record::Transaction(_) => 1,
-    }
-}
-
 /// Where a walk along a row's versions begins, and how far it may go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Walking {
@@ -142,7 +130,7 @@ pub(crate) fn versions(
         if expected.is_some_and(|expected| expected != view.hash) {
             return Err(HistoryError::NoSuchVersion { height: at.height });
         }
-        let version = version_of(&view.record);
+        let version = view.record.version();
         expected = Some(view.record.previous());
         if walking.before.is_none_or(|before| version < before) {
             found.push(view);

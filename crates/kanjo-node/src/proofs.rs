@@ -1,6 +1,7 @@
 //! Proofs of the present state: a question travels through the pipeline like a transaction, so that
 //! rows, trees and header are of one height, and is answered when that height is final.
 
+use crate::rows;
 use crate::sealer::Sealed;
 use kanjo_ledger::Ledger;
 use kanjo_ledger::table::{Row, Slot, Table};
@@ -23,6 +24,8 @@ pub(crate) enum Wanted {
     State(WalletId, TokenId),
     /// The wallet and all of its states.
     Wallet(WalletId),
+    /// A row of any table.
+    Row(record::Table, RowKey),
 }
 
 impl Wanted {
@@ -33,6 +36,7 @@ impl Wanted {
             Self::Token(id) => RowKey::token(id),
             Self::State(wallet, token) => RowKey::wallet_state(wallet, token),
             Self::Wallet(id) => RowKey::wallet(id),
+            Self::Row(_, key) => key,
         }
     }
 }
@@ -87,6 +91,20 @@ fn floor<R: Row>(table: &Table<R>, key: &R::Key) -> Option<Found> {
     found(table, table.floor(R::row_key(key).partition(), key))
 }
 
+/// The leaf at or below a key. What stands in a key behind the id of a row only makes it greater
+/// than the row's, so the id alone finds the leaf.
+fn floor_of(ledger: &Ledger, table: record::Table, key: RowKey) -> Option<Found> {
+    use record::Table as T;
+    let (id, token) = rows::parts(key);
+    match table {
+        T::Users => floor(ledger.users(), &UserId(id)),
+        T::Wallets => floor(ledger.wallets(), &WalletId(id)),
+        T::Tokens => floor(ledger.tokens(), &rows::token_of(key)),
+        T::WalletStates => floor(ledger.states(), &(WalletId(id), token)),
+        _ => floor(ledger.standing(table), &key),
+    }
+}
+
 impl ProofQuery {
     pub(crate) fn resolve(self, ledger: &Ledger) -> ResolvedQuery {
         use record::Table as T;
@@ -112,6 +130,7 @@ impl ProofQuery {
                 }
                 (T::Wallets, RowKey::wallet(id), floor(ledger.wallets(), &id))
             }
+            Wanted::Row(table, key) => (table, key, floor_of(ledger, table, key)),
         };
         ResolvedQuery { table, key, floor, low, states, reply: self.reply }
     }

@@ -80,7 +80,7 @@ impl Sealer {
             receipts_root: roots.receipts,
             state_root: self.trees.root(),
             history_root: history.root(),
-            fees: Vec::new(),
+            fees: effects.fees,
             supply: effects.supply,
         };
         let hash = header.hash();

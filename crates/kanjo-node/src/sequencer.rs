@@ -1,17 +1,24 @@
-//! The sequencer: takes checked transactions in ticket order, executes them, cuts blocks.
+//! The sequencer: takes checked transactions in ticket order, executes them, cuts blocks. A block
+//! begins with what the ledger has to do by itself at its time; when nothing else comes, such work
+//! makes a block of its own.
 
 use crate::background::PartitionCopy;
+use crate::evidence;
 use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
 use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use kanjo_api::SubmitOutcome;
 use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_types::stored::{Entry, Location};
+use parking_lot::RwLockWriteGuard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// How often the clock is looked at while the ledger has something to do later.
+const DUE_POLL: Duration = Duration::from_millis(50);
 
 /// What the sealer gets: a block's content, or only things that must wait for earlier blocks to be
 /// final.
@@ -37,6 +44,8 @@ pub(crate) struct Sequencer {
     /// Transactions in all blocks below `next_height`.
     transactions: u64,
     last_time_ms: u64,
+    /// When the ledger has something to do by itself, as of the last block.
+    due_ms: Option<u64>,
     next_ticket: u64,
     /// Jobs that came before their turn.
     early: BTreeMap<u64, Checked>,
@@ -57,7 +66,10 @@ struct Open {
 
 impl Open {
     fn is_empty(&self) -> bool {
-        self.replies.is_empty() && self.queries.is_empty() && self.snapshots.is_empty()
+        self.entries.is_empty()
+            && self.replies.is_empty()
+            && self.queries.is_empty()
+            && self.snapshots.is_empty()
     }
 }
 
@@ -68,6 +80,7 @@ impl Sequencer {
         sealer: Sender<Batch>,
     ) -> Self {
         let tip = shared.tip();
+        let due_ms = shared.ledger.read().next_due_ms();
         Self {
             shared,
             messages,
@@ -75,6 +88,7 @@ impl Sequencer {
             next_height: tip.height + 1,
             transactions: tip.transactions,
             last_time_ms: tip.time_ms,
+            due_ms,
             next_ticket: 0,
             early: BTreeMap::new(),
             open: Open::default(),
@@ -87,8 +101,14 @@ impl Sequencer {
         let cpu = self.shared.metrics.thread(Stage::Execution);
         let interval = Duration::from_millis(self.shared.config.block_interval_ms);
         loop {
-            let Ok(message) = self.messages.recv() else { break };
-            self.take(message);
+            match self.next_message() {
+                Ok(Some(message)) => self.take(message),
+                Ok(None) if self.is_due() => {
+                    self.context();
+                }
+                Ok(None) => continue,
+                Err(RecvError) => break,
+            }
             let cut_at = Instant::now() + interval;
             let batch = loop {
                 if self.is_full() || self.open.is_empty() {
@@ -110,6 +130,32 @@ impl Sequencer {
                 break;
             }
         }
+    }
+
+    /// The next message; nothing when it is time to look whether something is due.
+    fn next_message(&self) -> Result<Option<ToSequencer>, RecvError> {
+        // At the end what is left to do waits for the next start.
+        if self.due_ms.is_none() || self.stopping {
+            return self.messages.recv().map(Some);
+        }
+        let ahead_ms = self.due_ms.map_or(0, |due_ms| due_ms.saturating_sub(self.now_ms()));
+        if ahead_ms == 0 {
+            return Ok(None);
+        }
+        match self.messages.recv_timeout(DUE_POLL.min(Duration::from_millis(ahead_ms))) {
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
+        }
+    }
+
+    /// The time of a block that is opened now.
+    fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms().max(self.last_time_ms)
+    }
+
+    fn is_due(&self) -> bool {
+        self.due_ms.is_some_and(|due_ms| due_ms <= self.now_ms())
     }
 
     fn take_one_more(&mut self) {
@@ -142,13 +188,22 @@ impl Sequencer {
         }
     }
 
+    /// Opens a block, unless one is open: it begins with what is due.
     fn context(&mut self) -> BlockContext {
         if let Some(context) = self.open.context {
             return context;
         }
-        let time_ms = self.shared.clock.now_ms().max(self.last_time_ms);
-        let context = BlockContext { height: self.next_height, time_ms };
+        let context = BlockContext { height: self.next_height, time_ms: self.now_ms() };
         self.open.context = Some(context);
+        if self.due_ms.is_some_and(|due_ms| due_ms <= context.time_ms) {
+            let due = self.shared.ledger.write().run_due(context);
+            #[allow(clippy::expect_used)]
+            // A ledger that can't do it is broken: nothing may be made.
+            let entries = due.expect("what is due can always be recorded");
+            assert!(!entries.is_empty(), "the agenda names something to do");
+            self.open.bytes += entries.iter().map(|entry| entry.raw.len()).sum::<usize>();
+            self.open.entries = entries;
+        }
         context
     }
 
@@ -164,7 +219,12 @@ impl Sequencer {
                 Item::Refused(refused) => Err(refused),
                 Item::Doubtful(doubtful) => doubtful.settle(&ledger),
             };
-            let outcome = verified.and_then(|verified| {
+            let outcome = verified.and_then(|mut verified| {
+                if !verified.wanted_headers().is_empty() {
+                    // Waiting, perhaps: readers go on. Only this thread changes the ledger.
+                    let set = || evidence::set_headers(&self.shared, &mut verified, context.height);
+                    RwLockWriteGuard::unlocked(&mut ledger, set)?;
+                }
                 let entry = ledger.execute(context, position, &verified)?;
                 let at = Location { height: context.height, position };
                 let outcome = recorded(&entry, at);
@@ -197,6 +257,7 @@ impl Sequencer {
                 // taken twice when the clock is set back.
                 ledger.begin_block(context);
                 let effects = ledger.end_block();
+                self.due_ms = ledger.next_due_ms();
                 drop(ledger);
                 self.next_height += 1;
                 self.transactions += open.entries.len() as u64;

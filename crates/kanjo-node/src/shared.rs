@@ -76,6 +76,11 @@ impl Shared {
         *self.tip.borrow()
     }
 
+    /// The ledger's time: the clock's, and never before the newest final block's.
+    pub(crate) fn time_ms(&self) -> u64 {
+        self.clock.now_ms().max(self.tip().time_ms)
+    }
+
     pub(crate) fn health(&self) -> Health {
         self.health.borrow().clone()
     }

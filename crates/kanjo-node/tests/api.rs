@@ -6,14 +6,13 @@
 mod common;
 
 use common::{
-    Answer, FIRST_BALANCE, JPY, Model, VSM, World, access, balance, client, client_at, framed, get,
-    is_done, key, load, load_at, look_up, must_end, post_binary, post_json, request, submit_all,
-    transfer, wait_until,
+    Answer, FIRST_BALANCE, HandClock, JPY, Model, NOON, VSM, World, access, balance, client,
+    client_at, framed, get, is_done, key, load, load_at, look_up, must_end, post_binary, post_json,
+    request, submit_all, transfer, wait_until,
 };
 use kanjo_api::{SUBMIT_BYTES_MAX, SUBMIT_TRANSACTIONS_MAX, SubmitOutcome, frames};
 use kanjo_client::{Client, Page};
 use kanjo_node::RunningNode;
-use kanjo_node::clock::Clock;
 use kanjo_proof::{Fact, ProofFile};
 use kanjo_store::disk::RealDisk;
 use kanjo_types::outcome::Refusal;
@@ -27,7 +26,7 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The newest header: it commits to everything.
@@ -214,7 +213,17 @@ fn refused_contents(world: &World) -> Vec<Refused> {
     use Refusal as R;
     let token = |symbol: &str, name: &str, decimals| {
         let (symbol, name, issuer) = (symbol.to_owned(), name.to_owned(), world.users[0]);
-        with_operation(world, Operation::CreateToken { symbol, name, decimals, issuer })
+        with_operation(
+            world,
+            Operation::CreateToken {
+                symbol,
+                name,
+                decimals,
+                issuer,
+                policy: Box::default(),
+                grants: Vec::new(),
+            },
+        )
     };
     let operation = world.transfer(0, 1, 1);
     let too_many = vec![operation; OPERATIONS_MAX + 1];
@@ -336,6 +345,8 @@ fn what_the_rules_forbid_is_recorded_as_failed_and_moves_nothing() {
         name: "name".to_owned(),
         decimals: 2,
         issuer: world.users[0],
+        policy: Box::default(),
+        grants: Vec::new(),
     };
     let of_token = |token, from, to| Operation::Transfer {
         token: TokenId(token),
@@ -646,6 +657,11 @@ fn sample(path: &str, world: &World, payment: &SignedTransaction) -> String {
         _ => payment.body.id().to_string(),
     };
     let filled = path.replace("{id}", &id).replace("{token}", "1").replace("{height}", "1");
+    if path.ends_with("/records/{table}") {
+        return filled.replace("{table}", "acts") + "?of=1";
+    }
+    let wallet = world.wallets[0].to_string();
+    let filled = filled.replace("{table}", "wallets").replace("{key}", &wallet);
     if path.ends_with("/extends") { format!("{filled}?from=0&to=1") } else { filled }
 }
 
@@ -954,18 +970,6 @@ fn a_stop_under_load_answers_or_refuses_everyone() {
     world.assert_audit_clean(Arc::new(RealDisk));
 }
 
-/// A clock that goes as told.
-#[derive(Default)]
-struct HandClock(AtomicU64);
-
-impl Clock for HandClock {
-    fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-const NOON: u64 = 1_800_000_000_000;
-
 fn pay_until(world: &World, valid_until_ms: u64) -> SignedTransaction {
     signed_with(world, |body| body.valid_until_ms = valid_until_ms)
 }
@@ -973,7 +977,7 @@ fn pay_until(world: &World, valid_until_ms: u64) -> SignedTransaction {
 #[test]
 fn validity_ends_and_begins_at_the_very_millisecond() {
     let world = World::new(2);
-    let clock = Arc::new(HandClock(AtomicU64::new(NOON)));
+    let clock = HandClock::at(NOON);
     let node = world.start_with_clock(clock.clone());
     let client = client(&node);
     let window = world.genesis.rules.replay_window_ms;
@@ -986,7 +990,7 @@ fn validity_ends_and_begins_at_the_very_millisecond() {
     assert_eq!(code(NOON + window), "");
     assert_eq!(code(NOON + window + 1), "valid_too_long");
     // The ledger's time never goes back, whatever the clock does.
-    clock.0.store(NOON - 500_000, Ordering::Relaxed);
+    clock.set(NOON - 500_000);
     assert_eq!(code(NOON - 1), "expired");
     assert_eq!(code(NOON), "");
     let block = client.block(node.height()).expect("a block");
@@ -997,17 +1001,17 @@ fn validity_ends_and_begins_at_the_very_millisecond() {
 #[test]
 fn a_clock_that_jumps_ahead_and_back_does_not_let_a_payment_in_twice() {
     let world = World::new(2);
-    let clock = Arc::new(HandClock(AtomicU64::new(NOON)));
+    let clock = HandClock::at(NOON);
     let node = world.start_with_clock(clock.clone());
     let payment = pay_until(&world, NOON + 60_000);
     assert!(is_done(&client(&node).submit(&payment).expect("final")));
     // The clock jumps far ahead. Only refused transactions come, so no block is made at that time.
-    clock.0.store(NOON + 10_000_000, Ordering::Relaxed);
+    clock.set(NOON + 10_000_000);
     let late = pay_until(&world, NOON + 1);
     let error = client(&node).submit(&late).expect_err("expired by then");
     assert_eq!(error.code(), Some("expired"));
     // It is set back. The id must not have been forgotten.
-    clock.0.store(NOON + 5, Ordering::Relaxed);
+    clock.set(NOON + 5);
     let error = client(&node).submit(&payment).expect_err("never twice");
     assert!(["already_used", "expired"].contains(&error.code().unwrap_or_default()), "{error}");
     assert_eq!(balance(&client(&node), world.wallets[0], VSM), FIRST_BALANCE - 5);

@@ -5,157 +5,49 @@
 
 mod common;
 
+use common::forgery::{AT, Forger, Forgery, finding, sign};
 use common::{FIRST_BALANCE, VSM, World, client, is_done, key, submit_all, transfer};
-use kanjo_ledger::block::roots_of;
-use kanjo_node::audit::{self, Finding, Report};
-use kanjo_proof::merkle::AppendTree;
-use kanjo_store::BlockRef;
 use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_store::faults::FaultyDisk;
-use kanjo_store::log::{BlockLog, LogOptions};
-use kanjo_types::block::{Vote, vote_digest};
-use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::stored::{Block, decode_block, decode_signed, encode_block};
+use kanjo_types::block::vote_digest;
+use kanjo_types::stored::{Block, decode_signed};
 use kanjo_types::transaction::SignedTransaction;
-use kanjo_types::{Amount, Hash, Operation, Record, ResultCode, codec};
+use kanjo_types::{Amount, Operation, Record, ResultCode, codec};
 use std::sync::Arc;
 
-/// Height of the block that is forged; there are blocks before and after it.
-const AT: usize = 3;
-
-/// A stopped ledger and its blocks, to be forged.
-struct Forgery {
-    world: World,
-    disk: FaultyDisk,
-    blocks: Vec<Block>,
-}
-
-/// Who forges.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Forger {
-    /// Changes the content and leaves the header as it is.
-    Content,
-    /// Recomputes roots, links and hashes from there on, without the vote key.
-    Header,
-    /// As before, and signs with the node's own vote key.
-    Voter,
-}
-
-impl Forgery {
-    /// Blocks: genesis, payments, a payment that fails, payments with an issue, more payments.
-    fn new() -> Self {
-        let (world, disk) = (World::new(5), FaultyDisk::new(0));
-        let node = world.start_on(&disk);
-        let client = client(&node);
-        let issue = Operation::Issue { token: VSM, to: world.wallets[0], amount: Amount(500) };
-        let groups = [
-            (0..4).map(|n| world.pay(n, n + 1, 10)).collect(),
-            vec![world.pay(0, 1, FIRST_BALANCE * 9), world.pay(1, 2, 3)],
-            vec![
-                world.pay(0, 1, 11),
-                world.pay(1, 2, 12),
-                world.pay(2, 3, 13),
-                world.sign(0, vec![issue]),
-                world.sign(3, vec![world.transfer(3, 0, 5), world.transfer(3, 1, 6)]),
-                world.pay(4, 0, FIRST_BALANCE * 9),
-            ],
-            vec![world.pay(0, 4, 1)],
-            vec![world.pay(1, 4, 1), world.pay(2, 4, 1)],
-        ];
-        for group in groups {
-            submit_all(&client, &group);
-        }
-        node.stop().expect("a clean stop");
-        let blocks = read(&world, &disk);
-        assert_eq!(blocks.len(), 6, "one block for each group");
-        Self { world, disk, blocks }
+/// Blocks: genesis, payments, a payment that fails, payments with an issue, more payments.
+fn past() -> Forgery {
+    let (world, disk) = (World::new(5), FaultyDisk::new(0));
+    let node = world.start_on(&disk);
+    let client = client(&node);
+    let issue = Operation::Issue { token: VSM, to: world.wallets[0], amount: Amount(500) };
+    let groups = [
+        (0..4).map(|n| world.pay(n, n + 1, 10)).collect(),
+        vec![world.pay(0, 1, FIRST_BALANCE * 9), world.pay(1, 2, 3)],
+        vec![
+            world.pay(0, 1, 11),
+            world.pay(1, 2, 12),
+            world.pay(2, 3, 13),
+            world.sign(0, vec![issue]),
+            world.sign(3, vec![world.transfer(3, 0, 5), world.transfer(3, 1, 6)]),
+            world.pay(4, 0, FIRST_BALANCE * 9),
+        ],
+        vec![world.pay(0, 4, 1)],
+        vec![world.pay(1, 4, 1), world.pay(2, 4, 1)],
+    ];
+    for group in groups {
+        submit_all(&client, &group);
     }
-
-    /// Makes headers fit the contents again, from block `AT` on, as `forger` can, and writes the
-    /// log.
-    fn seal(&mut self, forger: Forger) {
-        if forger != Forger::Content {
-            let mut history = AppendTree::new();
-            let mut parent = Hash::ZERO;
-            for (height, block) in self.blocks.iter_mut().enumerate() {
-                if height >= AT {
-                    let roots = roots_of(block);
-                    block.header.transactions = block.entries.len() as u32;
-                    block.header.transactions_root = roots.transactions;
-                    block.header.receipts_root = roots.receipts;
-                    block.header.parents = vec![parent];
-                    block.header.history_root = history.root();
-                }
-                parent = block.header.hash();
-                history.push(parent);
-                if height >= AT && forger == Forger::Voter {
-                    sign(block);
-                }
-            }
-        }
-    }
-
-    fn header_hashes(blocks: &[Block]) -> Vec<Hash> {
-        blocks.iter().map(|block| block.header.hash()).collect()
-    }
-
-    fn audit_as(mut self, forger: Forger) -> Report {
-        self.seal(forger);
-        self.audit()
-    }
-
-    fn audit(self) -> Report {
-        self.write();
-        let disk = Arc::new(self.disk.clone());
-        audit::verify_on(&self.world.data(), disk, &mut |_| {}).expect("audited")
-    }
-
-    /// A new log of the forged blocks, every frame with a right checksum.
-    fn write(&self) {
-        let Self { world, disk, blocks } = self;
-        let dir = world.log_dir();
-        let old = disk.files().into_iter().filter(|path| path.starts_with(&dir));
-        old.for_each(|path| disk.remove(&path).expect("removed"));
-        let options = LogOptions { segment_bytes: 64 << 10, first_height: 0 };
-        let (mut log, _) = BlockLog::open(Arc::new(disk.clone()), &dir, world.chain.0.0, options)
-            .expect("a new log");
-        for (height, block) in (0..).zip(blocks) {
-            let bytes = encode_block(block);
-            let header_hash = block.header.hash().0;
-            log.append(&[BlockRef { height, header_hash, bytes: &bytes }]).expect("appended");
-        }
-    }
-}
-
-fn read(world: &World, disk: &FaultyDisk) -> Vec<Block> {
-    let options = LogOptions { segment_bytes: 64 << 10, first_height: 0 };
-    let (log, _) =
-        BlockLog::open(Arc::new(disk.clone()), &world.log_dir(), world.chain.0.0, options)
-            .expect("the log");
-    let decode = |block: kanjo_store::Block| decode_block(&block.bytes, world.chain).expect("fine");
-    log.iter_from(0).map(|block| decode(block.expect("read"))).collect()
-}
-
-fn sign(block: &mut Block) {
-    let vote = SecretKey::from_seed(KeyKind::Ed25519, common::VOTE_SECRET).expect("a key");
-    let digest = vote_digest(0, block.header.height, &block.header.hash());
-    block.certificate.votes = vec![Vote { voter: 0, signature: vote.sign(&digest) }];
-}
-
-/// The audit's first error, which must be in block `height`.
-fn finding(report: &Report, height: usize) -> Finding {
-    assert!(!report.ok);
-    let finding = report.first_error.clone().expect("a finding");
-    assert_eq!(finding.height, Some(height as u64), "{finding:?}");
-    assert_eq!(report.blocks, height as u64, "everything before was right");
-    assert!(finding.problem.len() > 8, "{finding:?}");
-    finding
+    node.stop().expect("a clean stop");
+    let forgery = Forgery::of(world, disk);
+    assert_eq!(forgery.blocks.len(), 6, "one block for each group");
+    forgery
 }
 
 /// The error of each forger: (position, words that say which record).
 fn expect(forge: impl Fn(&mut Forgery), expected: [(Forger, Option<u32>, &[&str]); 3]) {
     for (forger, position, words) in expected {
-        let mut forgery = Forgery::new();
+        let mut forgery = past();
         forge(&mut forgery);
         let finding = finding(&forgery.audit_as(forger), AT);
         assert_eq!(finding.position, position, "{forger:?}: {finding:?}");
@@ -169,7 +61,7 @@ const VOTE: &[&str] = &["header or certificate"];
 #[test]
 fn the_ledger_as_it_was_is_found_right() {
     for forger in [Forger::Content, Forger::Voter] {
-        let report = Forgery::new().audit_as(forger);
+        let report = past().audit_as(forger);
         assert_eq!((report.ok, report.blocks, report.first_error), (true, 6, None));
         assert_eq!(report.transactions, 15);
     }
@@ -196,7 +88,7 @@ fn a_changed_balance_is_named() {
 
 #[test]
 fn a_node_does_not_start_on_a_changed_balance() {
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     let last = forgery.blocks.last_mut().expect("a block");
     let Record::WalletState(state) = &mut last.entries[1].rows[1].record else { panic!("a state") };
     state.balance.0 += 1_000;
@@ -286,7 +178,7 @@ fn a_dropped_transaction_is_named() {
     };
     let words: &[&str] = &["transaction record", "row", "transactions_root", "spent", "block"];
     for forger in [Forger::Content, Forger::Header, Forger::Voter] {
-        let mut forgery = Forgery::new();
+        let mut forgery = past();
         drop(&mut forgery);
         let finding = finding(&forgery.audit_as(forger), AT);
         let text = format!("{}: {}", finding.record, finding.problem);
@@ -300,7 +192,7 @@ fn a_dropped_transaction_is_named() {
 
 #[test]
 fn a_dropped_last_transaction_is_named() {
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     forgery.blocks[AT].entries.pop();
     let finding = finding(&forgery.audit_as(Forger::Content), AT);
     assert!(finding.record.contains("header") || finding.record.contains("block"), "{finding:?}");
@@ -311,7 +203,7 @@ fn a_past_rewritten_by_all_voters_has_other_headers() {
     // A failed payment dropped by who holds every vote key, and everything signed again,
     // contradicts nothing inside the log; it does contradict every header and proof handed out
     // before.
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     let dropped = forgery.blocks[AT].entries.pop().expect("an entry");
     assert_ne!(dropped.result, ResultCode::Ok);
     let handed_out = Forgery::header_hashes(&forgery.blocks);
@@ -375,7 +267,7 @@ fn every_changed_header_field_is_named() {
     ];
     for (field, change) in changes {
         for signed in [false, true] {
-            let mut forgery = Forgery::new();
+            let mut forgery = past();
             change(&mut forgery.blocks[AT].header);
             if signed {
                 sign(&mut forgery.blocks[AT]);
@@ -395,11 +287,11 @@ fn every_changed_header_field_is_named() {
 
 #[test]
 fn a_wrong_number_of_transactions_and_an_unknown_producer_are_named() {
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     forgery.blocks[AT].header.transactions += 1;
     sign(&mut forgery.blocks[AT]);
     finding(&forgery.audit(), AT);
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     forgery.blocks[AT].header.producer = 7;
     sign(&mut forgery.blocks[AT]);
     let report = forgery.audit();
@@ -412,12 +304,12 @@ fn a_wrong_number_of_transactions_and_an_unknown_producer_are_named() {
 #[test]
 fn a_dropped_block_is_named() {
     for forger in [Forger::Content, Forger::Header] {
-        let mut forgery = Forgery::new();
+        let mut forgery = past();
         forgery.blocks.remove(AT);
         finding(&forgery.audit_as(forger), AT);
     }
     // With the vote key and new heights, the records themselves contradict it.
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     forgery.blocks.remove(AT);
     for (height, block) in forgery.blocks.iter_mut().enumerate() {
         block.header.height = height as u64;
@@ -441,7 +333,7 @@ fn a_forged_certificate_is_named() {
         },
     ];
     for change in changes {
-        let mut forgery = Forgery::new();
+        let mut forgery = past();
         change(&mut forgery.blocks[AT]);
         let finding = finding(&forgery.audit(), AT);
         assert!(finding.record.contains("certificate"), "{finding:?}");
@@ -451,12 +343,12 @@ fn a_forged_certificate_is_named() {
 #[test]
 fn inflated_supply_is_named() {
     // In the header only.
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     forgery.blocks[AT].header.supply[0].issued.0 += 1_000_000;
     let finding_ = finding(&forgery.audit_as(Forger::Voter), AT);
     assert_eq!(finding_.record, "header.supply");
     // In the token's record and in a balance, consistently, by an issue that was never signed.
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     let entry = &mut forgery.blocks[AT].entries[3];
     for row in &mut entry.rows {
         match &mut row.record {
@@ -471,7 +363,7 @@ fn inflated_supply_is_named() {
     assert_eq!(finding_.position, Some(3));
     assert!(finding_.record.contains("row"), "{finding_:?}");
     // In the genesis block.
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     let row = forgery.blocks[0].genesis_rows.iter_mut().rev();
     let row = row.into_iter().find(|row| matches!(row.record, Record::WalletState(_)));
     let row = row.expect("a first balance");
@@ -484,7 +376,7 @@ fn inflated_supply_is_named() {
 
 #[test]
 fn an_appended_block_that_nobody_voted_for_is_named() {
-    let mut forgery = Forgery::new();
+    let mut forgery = past();
     let mut block = forgery.blocks[AT].clone();
     let last = forgery.blocks.last().expect("a block").header.clone();
     block.header.height = last.height + 1;
@@ -504,7 +396,7 @@ fn rows_that_follow_from_nothing_are_named() {
         forgery.blocks[AT].entries[4].rows.insert(0, row);
     };
     for forger in [Forger::Content, Forger::Voter] {
-        let mut forgery = Forgery::new();
+        let mut forgery = past();
         add(&mut forgery);
         let finding = finding(&forgery.audit_as(forger), AT);
         let text = format!("{}: {}", finding.record, finding.problem);

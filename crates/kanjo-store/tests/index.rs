@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use kanjo_store::faults::SeededRng;
-use kanjo_store::index::{Index, IndexEntry, IndexError};
+use kanjo_store::index::{Index, IndexEntry, IndexError, RowPlace};
 use std::path::{Path, PathBuf};
 
 fn id(n: u64) -> [u8; 32] {
@@ -178,4 +178,113 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
             files.push(path);
         }
     }
+}
+
+fn row(subject: u8, table: u8, key: u8, position: u32, number: u32) -> IndexEntry {
+    IndexEntry::RowOfSubject {
+        subject: [subject; 17],
+        table,
+        key: [key; 32],
+        position,
+        row: number,
+        may_repeat: table == 7,
+    }
+}
+
+/// All rows of a subject in a table by pages of `limit`: (key, height).
+fn pages(index: &Index, subject: u8, table: u8, limit: usize) -> Vec<(u8, u64)> {
+    let mut found = Vec::new();
+    let mut after: Option<RowPlace> = None;
+    loop {
+        let page = index.rows_of(&[subject; 17], table, limit, after).unwrap();
+        assert!(page.len() <= limit);
+        found.extend(page.iter().map(|(place, key)| (key[0], place.height)));
+        match page.last() {
+            Some((place, _)) => after = Some(*place),
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_subject_come_newest_first_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let blocks = [
+        vec![row(1, 4, 10, 0, 0), row(1, 4, 11, 0, 1), row(2, 4, 11, 0, 1)],
+        vec![row(1, 5, 12, 0, 0), row(1, 4, 13, 0, 1)],
+        vec![row(1, 4, 14, 0, 0), row(1, 4, 15, 3, 0)],
+    ];
+    let check = |index: &Index| {
+        for limit in [1, 2, 3, 100] {
+            assert_eq!(pages(index, 1, 4, limit), [(15, 2), (14, 2), (13, 1), (11, 0), (10, 0)]);
+            assert_eq!(pages(index, 2, 4, limit), [(11, 0)]);
+            assert_eq!(pages(index, 1, 5, limit), [(12, 1)]);
+            assert_eq!(pages(index, 2, 5, limit), []);
+        }
+    };
+    {
+        let index = Index::open(&path).unwrap();
+        for (height, block) in (0..).zip(&blocks) {
+            index.record(height, block).unwrap();
+            if height == 1 {
+                index.flush().unwrap();
+            }
+        }
+        check(&index);
+    }
+    // As after a kill: the last block was in memory only. Blocks recorded again change nothing.
+    let index = Index::open(&path).unwrap();
+    assert_eq!(pages(&index, 1, 4, 9).len(), 3);
+    for (height, block) in (0..).zip(&blocks) {
+        index.record(height, block).unwrap();
+    }
+    check(&index);
+    index.flush().unwrap();
+    check(&index);
+}
+
+#[test]
+fn a_subject_that_comes_up_again_keeps_its_first_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    let blocks = [
+        vec![row(1, 7, 20, 0, 0)],
+        vec![row(1, 7, 20, 0, 0), row(2, 7, 20, 0, 0)],
+        vec![row(1, 7, 20, 0, 0), row(2, 7, 20, 0, 0), row(1, 7, 21, 0, 1)],
+    ];
+    for flush_at in 0..4 {
+        let index = Index::rebuild(&path).unwrap();
+        for (height, block) in (0..).zip(&blocks) {
+            index.record(height, block).unwrap();
+            index.record(height, block).unwrap();
+            if height == flush_at {
+                index.flush().unwrap();
+            }
+        }
+        assert_eq!(pages(&index, 1, 7, 1), [(21, 2), (20, 0)], "flushed at {flush_at}");
+        assert_eq!(pages(&index, 2, 7, 1), [(20, 1)]);
+    }
+}
+
+#[test]
+fn an_index_of_another_layout_is_refused_and_can_be_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("index");
+    {
+        // As the layout before: progress without a number.
+        let database = fjall::Database::builder(&path).open().unwrap();
+        let options = fjall::KeyspaceCreateOptions::default;
+        let progress = database.keyspace("progress", options).unwrap();
+        progress.insert("next_height", 5u64.to_be_bytes()).unwrap();
+        database.persist(fjall::PersistMode::SyncAll).unwrap();
+    }
+    let error = Index::open(&path).err().expect("refused");
+    assert!(matches!(error, IndexError::OtherFormat { .. }), "{error}");
+    let index = Index::rebuild(&path).unwrap();
+    assert_eq!(index.next_height(), None);
+    index.record(0, &[]).unwrap();
+    index.flush().unwrap();
+    drop(index);
+    assert_eq!(Index::open(&path).unwrap().next_height(), Some(1));
 }

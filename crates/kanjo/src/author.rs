@@ -5,11 +5,12 @@ use crate::fail::{Done, Fail, next_after};
 use crate::text::parse_duration;
 use clap::Args;
 use kanjo_api::SubmitOutcome;
-use kanjo_client::{Client, Cosigning, Draft};
+use kanjo_client::{Client, Cosigning, Draft, Signer};
 use kanjo_types::record::Record;
 use kanjo_types::transaction::SignedTransaction;
-use kanjo_types::{Access, Operation, TransactionId, UserId};
+use kanjo_types::{Access, Operation, PublicKey, TransactionId, UserId};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,13 @@ pub enum Sent {
 }
 
 impl Sent {
+    /// The transaction.
+    pub fn id(&self) -> TransactionId {
+        match self {
+            Self::Recorded { id, .. } | Self::Drafted { id, .. } => *id,
+        }
+    }
+
     /// One sentence for people.
     pub fn sentence(&self) -> String {
         match self {
@@ -96,11 +104,70 @@ pub fn access_of(client: &Client, user: UserId) -> Done<Access> {
 /// Signs with the author's keys and submits; or writes a draft.
 pub fn send(ctx: &Context, session: &Session, authored: Authored, sign: &SignArgs) -> Done<Sent> {
     let Authored { author, access, operations } = authored;
-    let body = Draft::new(session.status.chain, author)
-        .operations(operations)
-        .valid_for(sign.valid_for)
-        .body()?;
-    let mut cosigning = Cosigning::new(body, access);
+    send_signed(ctx, session, vec![Signer { user: author, access }], operations, sign)
+}
+
+/// As [`send`], for several signers: the first is the author, the others sign as parties. What
+/// they have in common is signed by all of them at once.
+pub fn send_together(
+    ctx: &Context,
+    session: &Session,
+    signers: &[UserId],
+    operations: Vec<Operation>,
+    sign: &SignArgs,
+) -> Done<Sent> {
+    let (signers, operations) = with_parties(session, signers, operations)?;
+    send_signed(ctx, session, signers, operations, sign)
+}
+
+/// The signers in the ledger's order with their keys, and the operations with the parties first
+/// when there are several signers.
+pub fn with_parties(
+    session: &Session,
+    signers: &[UserId],
+    mut operations: Vec<Operation>,
+) -> Done<(Vec<Signer>, Vec<Operation>)> {
+    let author = *signers.first().ok_or_else(|| Fail::usage("nobody to sign; give --as USER"))?;
+    let parties: BTreeSet<UserId> =
+        signers.iter().copied().filter(|user| *user != author).collect();
+    let all = std::iter::once(author).chain(parties.iter().copied());
+    let signers = all
+        .map(|user| Ok(Signer { user, access: access_of(&session.client, user)? }))
+        .collect::<Done<Vec<_>>>()?;
+    if !parties.is_empty() {
+        operations.insert(0, Operation::Parties { users: parties.into_iter().collect() });
+    }
+    Ok((signers, operations))
+}
+
+/// The position of an operation among those of a transaction of these signers: parties come first
+/// when there are several.
+pub fn operation_number(signers: &[UserId], position: u32) -> u32 {
+    let several = signers.iter().any(|user| Some(user) != signers.first());
+    position + u32::from(several)
+}
+
+/// The transaction that is to be signed.
+pub fn cosigning(
+    session: &Session,
+    signers: Vec<Signer>,
+    operations: Vec<Operation>,
+    valid_for: Duration,
+) -> Done<Cosigning> {
+    let author = signers.first().ok_or_else(|| Fail::usage("nobody to sign"))?.user;
+    let draft = Draft::new(session.status.chain, author);
+    let body = draft.operations(operations).valid_for(valid_for).body()?;
+    Ok(Cosigning::together(body, signers)?)
+}
+
+fn send_signed(
+    ctx: &Context,
+    session: &Session,
+    signers: Vec<Signer>,
+    operations: Vec<Operation>,
+    sign: &SignArgs,
+) -> Done<Sent> {
+    let mut cosigning = cosigning(session, signers, operations, sign.valid_for)?;
     if let Some(path) = &sign.draft {
         let id = cosigning.id();
         write_draft(path, &cosigning, false)?;
@@ -110,13 +177,56 @@ pub fn send(ctx: &Context, session: &Session, authored: Authored, sign: &SignArg
     submit(&session.client, &cosigning.finish()?)
 }
 
+/// Who signs among those that may: whoever was named with `--as`, whoever has the key given with
+/// `--key`, or the first whose key is in the home directory.
+pub fn pick_signer(
+    ctx: &Context,
+    session: &Session,
+    may: &[UserId],
+    named: Option<&String>,
+    sign: &SignArgs,
+) -> Done<UserId> {
+    if let Some(named) = named {
+        return session.book.user(named);
+    }
+    let given = sign.keys.iter().map(|key| Ok(ctx.key(key)?.public())).collect::<Done<Vec<_>>>()?;
+    for user in may {
+        let access = access_of(&session.client, *user)?;
+        let here = |key: &PublicKey| {
+            if given.is_empty() {
+                ctx.home.keys().find(key).is_ok_and(|found| found.is_some())
+            } else {
+                given.contains(key)
+            }
+        };
+        if access.keys().iter().any(here) {
+            return Ok(*user);
+        }
+    }
+    if sign.draft.is_some()
+        && let Some(first) = may.first()
+    {
+        return Ok(*first);
+    }
+    let who: Vec<String> = may.iter().map(|user| session.user_label(*user)).collect();
+    Err(Fail::new(
+        "no_key",
+        format!(
+            "{} may do this, and none of their keys is in {}",
+            who.join(" or "),
+            ctx.home.keys().directory().display()
+        ),
+    )
+    .next("give the directory of your keys with --home DIR, or write a draft with --draft FILE"))
+}
+
 /// Signs with the given keys, or with those found in the home directory.
 pub fn sign_here(ctx: &Context, cosigning: &mut Cosigning, keys: &[String]) -> Done {
     if !keys.is_empty() {
         for name in keys {
             let file = ctx.key(name)?;
-            if !cosigning.access().keys().contains(&file.public()) {
-                return Err(foreign_key(ctx, name, cosigning.access()));
+            if !all_keys(cosigning).contains(&file.public()) {
+                return Err(foreign_key(ctx, name, &all_keys(cosigning)));
             }
             cosigning.sign(&ctx.unlock(&file)?)?;
         }
@@ -126,14 +236,16 @@ pub fn sign_here(ctx: &Context, cosigning: &mut Cosigning, keys: &[String]) -> D
             files.extend(ctx.home.keys().find(&public)?);
         }
         files.sort_by_key(kanjo_client::keys::KeyFile::is_encrypted);
-        let (found, needed) = cosigning.progress();
-        for file in files.iter().take(usize::from(needed.saturating_sub(found))) {
-            cosigning.sign(&ctx.unlock(file)?)?;
+        for file in &files {
+            // A signer that has enough, through an earlier key, needs no more.
+            if cosigning.open_keys().contains(&file.public()) {
+                cosigning.sign(&ctx.unlock(file)?)?;
+            }
         }
     }
     let (found, needed) = cosigning.progress();
     if found == 0 && needed == 1 {
-        return Err(no_key(ctx, cosigning.access()));
+        return Err(no_key(ctx, &all_keys(cosigning)));
     }
     if found < needed {
         return Err(Fail::new(
@@ -148,8 +260,13 @@ pub fn sign_here(ctx: &Context, cosigning: &mut Cosigning, keys: &[String]) -> D
     Ok(())
 }
 
-fn no_key(ctx: &Context, access: &Access) -> Fail {
-    let wanted: Vec<String> = access.keys().iter().map(ToString::to_string).collect();
+fn all_keys(cosigning: &Cosigning) -> Vec<PublicKey> {
+    let keys = cosigning.signers().iter().flat_map(|signer| signer.access.keys());
+    keys.copied().collect()
+}
+
+fn no_key(ctx: &Context, keys: &[PublicKey]) -> Fail {
+    let wanted: Vec<String> = keys.iter().map(ToString::to_string).collect();
     Fail::new(
         "no_key",
         format!(
@@ -161,10 +278,10 @@ fn no_key(ctx: &Context, access: &Access) -> Fail {
     .next("give the directory of your keys with --home DIR, or a key file with --key FILE")
 }
 
-fn foreign_key(ctx: &Context, name: &str, access: &Access) -> Fail {
-    let mine = access.keys().iter().filter_map(|key| ctx.home.keys().find(key).ok().flatten());
+fn foreign_key(ctx: &Context, name: &str, keys: &[PublicKey]) -> Fail {
+    let mine = keys.iter().filter_map(|key| ctx.home.keys().find(key).ok().flatten());
     let mine: Vec<String> = mine.map(|key| key.name().to_owned()).collect();
-    let fail = Fail::new("foreign_key", format!("the key '{name}' is none of the author's keys"));
+    let fail = Fail::new("foreign_key", format!("the key '{name}' is none of the signers' keys"));
     if mine.is_empty() {
         fail.next("see your keys with 'kanjo key list'")
     } else {
@@ -179,7 +296,9 @@ pub fn submit(client: &Client, signed: &SignedTransaction) -> Done<Sent> {
             Ok(Sent::Recorded { id, height, position })
         }
         SubmitOutcome::Recorded { id, height, result, failed_operation, .. } => {
-            let at = failed_operation.filter(|_| signed.body.operations.len() > 1);
+            let parties = |one: &&Operation| matches!(one, Operation::Parties { .. });
+            let count = signed.body.operations.iter().filter(|one| !parties(one)).count();
+            let at = failed_operation.filter(|_| count > 1);
             let at = at.map_or_else(String::new, |at| format!(" at operation {}", at + 1));
             let message = format!(
                 "{} It failed{at} and is recorded as failed in block {height} (transaction {id}); \

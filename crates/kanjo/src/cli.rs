@@ -2,8 +2,10 @@
 
 use crate::bench::BenchCommand;
 use crate::commands::{
-    BlockCommand, DevArgs, GenesisArgs, InitArgs, KeyCommand, NodeArgs, PayArgs, ProofCommand,
-    TokenCommand, TxCommand, UserCommand, VerifyArgs, WalletCommand,
+    ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, DevArgs, FreezeArgs,
+    GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs, PayArgs, PendingCommand,
+    ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand, TermsCommand, TokenCommand,
+    TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
 };
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};
@@ -78,6 +80,39 @@ pub enum Command {
     Token(TokenCommand),
     /// Pay from one wallet to another.
     Pay(PayArgs),
+    /// Pending payments: reserve now, post or void later.
+    #[command(subcommand)]
+    Pending(PendingCommand),
+    /// Bundles: payments of several parties, all or nothing.
+    #[command(subcommand)]
+    Bundle(BundleCommand),
+    /// Scheduled and standing payments that the ledger makes by itself.
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Administrative acts: what holders of a role ordered, agree to, reject.
+    #[command(subcommand)]
+    Act(ActCommand),
+    /// Freeze a wallet, a user or a whole token, where its policy permits it.
+    Freeze(FreezeArgs),
+    /// End a freeze.
+    Unfreeze(UnfreezeArgs),
+    /// What holds for one wallet in a token: approval, class, credit, floor.
+    #[command(subcommand)]
+    Terms(TermsCommand),
+    /// Interest on balances.
+    #[command(subcommand)]
+    Interest(InterestCommand),
+    /// Undo payments, where the token's policy permits it.
+    Reverse(ReverseArgs),
+    /// Claims that reversals left on wallets.
+    #[command(subcommand)]
+    Claim(ClaimCommand),
+    /// Personal attributes: a commitment on the ledger, the value here, to be shown or erased.
+    #[command(subcommand)]
+    Attribute(AttributeCommand),
+    /// New keys for a user that lost its own, given by its guardians.
+    #[command(subcommand)]
+    Recovery(RecoveryCommand),
     /// Transactions: show, and collect signatures of several keys.
     #[command(subcommand)]
     Tx(TxCommand),

@@ -129,6 +129,54 @@ pub fn next_after(code: &str) -> Option<&'static str> {
         "user_exists" => "another user with the same keys needs another --number",
         "wallet_exists" => "another wallet of the same user needs another --number",
         "symbol_taken" => "see the tokens: kanjo token list",
+        _ => return next_by_the_rules(code),
+    })
+}
+
+/// As [`next_after`], for what policies, roles and administrative acts refuse.
+fn next_by_the_rules(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "unknown_pending" | "already_settled" | "pending_expired" | "not_agent" => {
+            "see how it stands: kanjo pending show PENDING"
+        }
+        "unknown_bundle" | "bundle_closed" | "bundle_expired" | "not_party" => {
+            "see how it stands: kanjo bundle show BUNDLE"
+        }
+        "unknown_schedule" | "schedule_ended" | "not_schedule_owner" => {
+            "see how it stands: kanjo schedule show SCHEDULE"
+        }
+        "unknown_act" | "act_closed" | "act_expired" | "act_waiting" | "act_not_ready" => {
+            "see how it stands: kanjo act show ACT"
+        }
+        "unknown_claim" | "claim_settled" => "see the claims: kanjo claim list WALLET",
+        "claim_open" => {
+            "see what it owes: kanjo claim list WALLET; pay it: kanjo claim settle CLAIM"
+        }
+        "not_holder" => {
+            "see who holds the role: kanjo token show SYMBOL; sign as one of them: --as USER"
+        }
+        "approval_needed" => {
+            "order it with --reason CODE; the other holders agree with 'kanjo act approve'"
+        }
+        "policy_forbids" => "see what the token permits: kanjo token show SYMBOL",
+        "against_charter" => "see what can never be exceeded: kanjo token show SYMBOL (charter)",
+        "already_frozen" | "not_frozen" | "token_frozen" | "source_frozen" | "target_frozen" => {
+            "see the freezes: kanjo freeze list --token SYMBOL"
+        }
+        "not_approved" | "wallet_not_approved" => {
+            "the token's approver approves it: kanjo terms set WALLET --token SYMBOL --approve"
+        }
+        "payment_limit" | "day_limit" | "balance_limit" | "below_floor" => {
+            "see what holds for the wallet: kanjo terms show WALLET --token SYMBOL"
+        }
+        "already_reversed" => "see the reversal: kanjo proof reversal TX --token SYMBOL",
+        "funds_moved" => {
+            "where the policy says 'follow', name the payments it moved on by: --follow TX"
+        }
+        "supply_cap" | "nothing_issued" => "see the supply and its cap: kanjo token show SYMBOL",
+        "not_custodian" | "unknown_attribute" | "attribute_erased" => {
+            "see the attributes: kanjo attribute list USER"
+        }
         _ => return None,
     })
 }
@@ -176,11 +224,13 @@ impl From<CosignError> for Fail {
             CosignError::Missing { .. } => {
                 ("signatures_missing", "let the next signer run: kanjo tx sign FILE --key KEY")
             }
-            CosignError::Complete(_) => ("complete", "send it: kanjo tx submit FILE"),
+            CosignError::Complete(_) => {
+                ("complete", "when all have signed, send it: kanjo tx submit FILE")
+            }
             CosignError::ForeignKey(_) => ("foreign_key", "see your keys: kanjo key list"),
             CosignError::SignedAlready(_) => ("signed_already", "let another key sign"),
             CosignError::BadSignature(_) => ("bad_signature", "draft it again: kanjo tx draft"),
-            CosignError::Version(_) | CosignError::Invalid(_) => {
+            CosignError::Version(_) | CosignError::Signers | CosignError::Invalid(_) => {
                 ("damaged_draft", "draft it again: kanjo tx draft")
             }
         };

@@ -10,18 +10,23 @@
 //! `kanjo-node`.
 #![forbid(unsafe_code)]
 
+mod attributes;
 mod author;
 mod bench;
 mod cli;
 mod commands;
 mod context;
 mod demo;
+mod describe;
 mod fail;
 mod figures;
 mod home;
 mod interrupt;
 mod load;
+mod orders;
+mod policy;
 mod text;
+mod typed;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -59,6 +64,18 @@ fn run(ctx: &Context, command: Command) -> Done {
         Command::Wallet(command) => commands::wallet(ctx, command),
         Command::Token(command) => commands::token(ctx, command),
         Command::Pay(args) => commands::pay(ctx, &args),
+        Command::Pending(command) => commands::pending(ctx, command),
+        Command::Bundle(command) => commands::bundle(ctx, command),
+        Command::Schedule(command) => commands::schedule(ctx, command),
+        Command::Act(command) => commands::act(ctx, command),
+        Command::Freeze(args) => commands::freeze(ctx, &args),
+        Command::Unfreeze(args) => commands::unfreeze(ctx, &args),
+        Command::Terms(command) => commands::terms(ctx, command),
+        Command::Interest(command) => commands::interest(ctx, &command),
+        Command::Reverse(args) => commands::reverse(ctx, &args),
+        Command::Claim(command) => commands::claim(ctx, command),
+        Command::Attribute(command) => commands::attribute(ctx, command),
+        Command::Recovery(command) => commands::recovery(ctx, command),
         Command::Tx(command) => commands::tx(ctx, command),
         Command::Block(command) => commands::block(ctx, &command),
         Command::Proof(command) => commands::proof(ctx, &command),

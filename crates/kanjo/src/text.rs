@@ -125,6 +125,90 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// A duration as it is typed, in the largest unit that fits: `24h` is `1d`, `90s` stays `90s`.
+pub fn duration(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    let fits = units.iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{ms}ms"), |(unit, name)| format!("{}{name}", ms / unit))
+}
+
+/// A time as typed, RFC 3339 in UTC: `2026-12-01T09:00:00Z`, with up to three decimals of a second.
+/// Milliseconds since 1970-01-01 UTC.
+pub fn parse_time(text: &str) -> Result<u64, String> {
+    read_time(text).ok_or_else(|| {
+        let text: String = text.chars().take(40).collect();
+        format!("'{text}' is not a time: write it in UTC, such as 2026-12-01T09:00:00Z")
+    })
+}
+
+fn read_time(text: &str) -> Option<u64> {
+    let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+    let digits = |text: &str, most: usize| -> Option<u64> {
+        let fine = (1..=most).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_digit());
+        if fine { text.parse().ok() } else { None }
+    };
+    let fields = |text: &str, separator: char| -> Option<[u64; 3]> {
+        let parts: Vec<u64> =
+            text.split(separator).map(|part| digits(part, 4)).collect::<Option<_>>()?;
+        parts.try_into().ok()
+    };
+    let [year, month, day] = fields(date, '-')?;
+    let [hour, minute, second] = fields(clock, ':')?;
+    if year < 1970 || hour > 23 || minute > 59 || second > 59 || month == 0 || day == 0 {
+        return None;
+    }
+    let days = days_of(year, month, day)?;
+    // A day that the month doesn't have comes out as another date.
+    if civil(days) != (year, month, day) {
+        return None;
+    }
+    let millis = digits(fraction, 3)? * [100, 10, 1].get(fraction.len() - 1)?;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000 + millis)
+}
+
+/// Days from 1970-01-01 to a Gregorian date of this or a later day.
+fn days_of(year: u64, month: u64, day: u64) -> Option<u64> {
+    let year = if month <= 2 { year - 1 } else { year };
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).checked_sub(719_468)
+}
+
+/// A time as typed: an RFC 3339 time, or how long from now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// From now.
+    In(Duration),
+    /// Milliseconds since 1970-01-01 UTC.
+    At(u64),
+}
+
+impl When {
+    /// Milliseconds since 1970-01-01 UTC, when it is `now_ms`.
+    pub fn ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::In(after) => {
+                now_ms.saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX))
+            }
+            Self::At(ms) => ms,
+        }
+    }
+}
+
+/// A time, or a duration from now.
+pub fn parse_when(text: &str) -> Result<When, String> {
+    if let Ok(after) = parse_duration(text) {
+        return Ok(When::In(after));
+    }
+    read_time(text).map(When::At).ok_or_else(|| {
+        let text: String = text.chars().take(40).collect();
+        format!("'{text}' is neither a time (2026-12-01T09:00:00Z) nor a duration from now (7d)")
+    })
+}
+
 /// How a column stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Align {
@@ -194,6 +278,15 @@ impl Table {
     }
 }
 
+/// A long text on one line of a table.
+pub fn clipped(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{start}…")
+}
+
 /// The first eight and last four characters of an id, for narrow columns.
 pub fn short(id: &impl std::fmt::Display) -> String {
     let text = id.to_string();
@@ -224,6 +317,45 @@ mod tests {
         for bad in ["", "2", "m", "-1s", "1.5h", "2 m", "99999999999999999999d", "1w"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for ms in [0, 951_782_400_000, 1_709_251_199_999, 1_795_257_909_123, 4_107_542_400_000] {
+            assert_eq!(parse_time(&utc(ms)), Ok(ms), "{}", utc(ms));
+        }
+        assert_eq!(parse_time("2026-11-21T10:45:09Z"), Ok(1_795_257_909_000));
+        assert_eq!(parse_time("2026-11-21T10:45:09.1Z"), Ok(1_795_257_909_100));
+        for bad in [
+            "",
+            "2026-11-21",
+            "2026-11-21T10:45:09",
+            "2026-11-21T10:45:09+01:00",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-11-00T00:00:00Z",
+            "2026-11-21T24:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-21T10:45:09.1234Z",
+            "2026-11-21T10:45:09.Z",
+            "+026-11-21T10:45:09Z",
+        ] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_moment_is_a_time_or_a_duration_from_now() {
+        assert_eq!(parse_when("2d").map(|when| when.ms(1_000)), Ok(172_801_000));
+        assert_eq!(parse_when("1970-01-01T00:00:07Z").map(|when| when.ms(1_000)), Ok(7_000));
+        assert!(parse_when("tomorrow").is_err());
+    }
+
+    #[test]
+    fn durations_are_shown_in_the_largest_unit_that_fits() {
+        let shown = [0, 500, 90_000, 3_600_000, 5_400_000, 604_800_000].map(duration);
+        assert_eq!(shown, ["0ms", "500ms", "90s", "1h", "90m", "7d"]);
     }
 
     #[test]

@@ -3,16 +3,17 @@
 
 use super::error::ApiError;
 use super::extract::{Path, Query};
+use super::view::Seen;
 use super::{Answer, Api};
 use crate::history::{self, HistoryError, Walking};
+use crate::rows;
 use crate::shared::{Health, Shared};
 use axum::Json;
 use axum::extract::State;
 use kanjo_api::{
-    BalanceView, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView,
-    RowCounts, Status, TokenView, TransactionView, UserView, WalletView,
+    BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView, RowCounts,
+    Status, TokenView, TransactionView, UserView, WalletView,
 };
-use kanjo_ledger::rows::TokenRow;
 use kanjo_ledger::table::Row as _;
 use kanjo_store::index::IndexError;
 use kanjo_types::outcome::Refusal;
@@ -30,9 +31,14 @@ use tokio::sync::Semaphore;
 /// Versions and blocks in a page when the request does not say.
 const PAGE_DEFAULT: usize = 50;
 /// Blocks read for one page of a history.
-const PAGE_BLOCKS_MAX: usize = 256;
+pub(super) const PAGE_BLOCKS_MAX: usize = 256;
 /// Blocks read to find one version.
 const VERSION_BLOCKS_MAX: usize = 512;
+/// How many items a page has.
+pub(super) fn page_limit(asked: Option<usize>) -> usize {
+    asked.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+}
+
 /// How long a look-up by id waits for the index to catch up.
 const INDEX_WAIT: Duration = Duration::from_secs(2);
 
@@ -95,6 +101,10 @@ pub(super) async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {
             wallets: ledger.wallets().len() as u64,
             tokens: ledger.tokens().len() as u64,
             wallet_states: ledger.states().len() as u64,
+            standing: Table::STANDING
+                .into_iter()
+                .map(|table| (rows::table_name(table), ledger.standing(table).len() as u64))
+                .collect(),
         }
     };
     let tip = shared.tip();
@@ -127,7 +137,7 @@ fn index_behind() -> ApiError {
 }
 
 /// Waits a little until the index covers every block that is final now.
-async fn wait_indexed(shared: &Shared) -> Result<(), ApiError> {
+pub(super) async fn wait_indexed(shared: &Shared) -> Result<(), ApiError> {
     let wanted = shared.tip().height;
     let give_up_at = tokio::time::Instant::now() + INDEX_WAIT;
     while shared.index.next_height().is_none_or(|next| next <= wanted) {
@@ -139,7 +149,7 @@ async fn wait_indexed(shared: &Shared) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn index_error(error: &IndexError) -> ApiError {
+pub(super) fn index_error(error: &IndexError) -> ApiError {
     let status = axum::http::StatusCode::INTERNAL_SERVER_ERROR;
     ApiError::new(status, "index_error", error.to_string())
 }
@@ -213,9 +223,10 @@ pub(super) async fn wallet(
     let id: WalletId = parse(&id, "wallet")?;
     let (view, newest) = {
         let ledger = api.shared.ledger.read();
-        let tip = api.shared.tip().height;
+        let tip = api.shared.tip();
         let row = ledger.wallets().get(&id).ok_or_else(unknown_wallet)?;
-        let mut newest = row.made_at().height;
+        let mut seen = Seen::new(&ledger, api.shared.time_ms());
+        seen.note(row.made_at());
         let mut balances = Vec::new();
         let partition = RowKey::wallet(id).partition();
         let mut slot = Some(ledger.states().floor(partition, &(id, TokenId(0))));
@@ -224,20 +235,11 @@ pub(super) async fn wallet(
             && state.wallet == id
             && balances.len() < PAGE_MAX
         {
-            newest = newest.max(state.made_at().height);
-            let token = ledger.tokens().get(&state.token).map(|token| &token.record);
-            balances.push(BalanceView {
-                token: state.token,
-                symbol: token.map(|token| token.symbol.clone()).unwrap_or_default(),
-                decimals: token.map_or(0, |token| token.decimals),
-                balance: state.balance,
-                version: state.version,
-                state: state.hash,
-            });
+            balances.push(seen.balance(state, row.owner));
             slot = Some(next);
         }
-        let height = tip.max(newest);
-        (WalletView { id, owner: row.owner, record: row.hash, balances, height }, newest)
+        let height = tip.height.max(seen.newest);
+        (WalletView { id, owner: row.owner, record: row.hash, balances, height }, seen.newest)
     };
     wait_final(&api.shared, newest).await?;
     Ok(Json(view))
@@ -245,10 +247,10 @@ pub(super) async fn wallet(
 
 #[derive(Debug, Deserialize)]
 pub(super) struct HistoryQuery {
-    token: Option<u32>,
-    before: Option<u64>,
-    cursor: Option<String>,
-    limit: Option<usize>,
+    pub token: Option<u32>,
+    pub before: Option<u64>,
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
 }
 
 /// Reads a cursor of the form `height.position`.
@@ -260,8 +262,8 @@ fn parse_cursor(text: &str) -> Result<Location, ApiError> {
     at.ok_or_else(unknown_cursor)
 }
 
-fn unknown_cursor() -> ApiError {
-    ApiError::bad_request("A cursor is what an earlier page of the same wallet gave.", "cursor")
+pub(super) fn unknown_cursor() -> ApiError {
+    ApiError::bad_request("A cursor is what an earlier page of the same list gave.", "cursor")
 }
 
 /// Newest place of a wallet's state, once it is final.
@@ -293,8 +295,20 @@ pub(super) async fn wallet_history(
 ) -> Answer<HistoryPage> {
     let id: WalletId = parse(&id, "wallet")?;
     let token = TokenId(query.token.unwrap_or(1));
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
     let newest = newest_state(&api, id, token).await?;
+    let key = RowKey::wallet_state(id, token);
+    Ok(Json(history_page(api, Table::WalletStates, key, newest, query).await?))
+}
+
+/// A page of the versions of a row whose newest was made at `newest`.
+pub(super) async fn history_page(
+    api: Arc<Api>,
+    table: Table,
+    key: RowKey,
+    newest: Location,
+    query: HistoryQuery,
+) -> Result<HistoryPage, ApiError> {
+    let limit = page_limit(query.limit);
     let at = match &query.cursor {
         Some(cursor) => parse_cursor(cursor)?,
         None => newest,
@@ -303,23 +317,22 @@ pub(super) async fn wallet_history(
         return Err(unknown_cursor());
     }
     let walking = Walking { at, before: query.before, limit, blocks_max: PAGE_BLOCKS_MAX };
-    let key = RowKey::wallet_state(id, token);
-    let page = blocking(move || {
-        let found = history::versions(&api.shared, Table::WalletStates, key, walking);
+    blocking(move || {
+        let found = history::versions(&api.shared, table, key, walking);
         let (versions, next) = match found {
             Err(HistoryError::NoSuchVersion { .. }) if query.cursor.is_some() => {
                 return Err(unknown_cursor());
             }
             found => found?,
         };
-        let last = versions.last().map(|view| history::version_of(&view.record));
+        let last = versions.last().map(|view| view.record.version());
         Ok(HistoryPage {
             versions,
             next_before: last.filter(|version| *version > 1),
             next_cursor: next.map(|at| format!("{}.{}", at.height, at.position)),
         })
-    });
-    Ok(Json(page.await?))
+    })
+    .await
 }
 
 #[derive(Debug, Deserialize)]
@@ -356,7 +369,7 @@ pub(super) async fn find_version(
         let walking = Walking { at, before, limit: 1, blocks_max: VERSION_BLOCKS_MAX };
         let (found, next) = history::versions(&api.shared, Table::WalletStates, key, walking)?;
         let wanted = |view: &RecordView| {
-            version.is_none_or(|version| history::version_of(&view.record) == version)
+            version.is_none_or(|version| view.record.version() == version)
         };
         match found.into_iter().next() {
             Some(view) if wanted(&view) => Ok(view),
@@ -392,20 +405,6 @@ pub(super) async fn user(State(api): State<Arc<Api>>, Path(id): Path<String>) ->
     Ok(Json(view.await?))
 }
 
-fn token_view(row: &TokenRow) -> TokenView {
-    let record = &row.record;
-    TokenView {
-        id: record.id,
-        symbol: record.symbol.clone(),
-        name: record.name.clone(),
-        decimals: record.decimals,
-        issuer: record.issuer,
-        issued: record.issued,
-        redeemed: record.redeemed,
-        supply: record.issued.checked_sub(record.redeemed).unwrap_or_default(),
-    }
-}
-
 /// All tokens, by number; at most 1,000.
 #[utoipa::path(get, path = "/v1/tokens", tag = "tokens",
     responses((status = 200, body = Vec<TokenView>)))]
@@ -413,9 +412,9 @@ pub(super) async fn tokens(State(api): State<Arc<Api>>) -> Answer<Vec<TokenView>
     let (tokens, newest) = {
         let ledger = api.shared.ledger.read();
         let rows = (1u32..).take(PAGE_MAX).map_while(|id| ledger.tokens().get(&TokenId(id)));
-        let rows: Vec<&TokenRow> = rows.collect();
-        let newest = rows.iter().map(|row| row.made_at().height).max().unwrap_or(0);
-        (rows.into_iter().map(token_view).collect(), newest)
+        let mut seen = Seen::new(&ledger, api.shared.time_ms());
+        let tokens = rows.map(|row| seen.token(row)).collect();
+        (tokens, seen.newest)
     };
     wait_final(&api.shared, newest).await?;
     Ok(Json(tokens))
@@ -431,7 +430,8 @@ pub(super) async fn token(
     let id = TokenId(parse(&id, "token")?);
     let found = {
         let ledger = api.shared.ledger.read();
-        ledger.tokens().get(&id).map(|row| (token_view(row), row.made_at().height))
+        let mut seen = Seen::new(&ledger, api.shared.time_ms());
+        ledger.tokens().get(&id).map(|row| (seen.token(row), seen.newest))
     };
     let (view, height) = found.ok_or_else(|| {
         ApiError::not_found("unknown_token", "There is no such token in the ledger.", "token")
@@ -466,7 +466,7 @@ pub(super) async fn blocks(
     State(api): State<Arc<Api>>,
     Query(query): Query<PageQuery>,
 ) -> Answer<BlockPage> {
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+    let limit = page_limit(query.limit);
     let page = blocking(move || {
         let end = (api.shared.tip().height + 1).min(query.before.unwrap_or(u64::MAX));
         let start = end.saturating_sub(limit as u64);

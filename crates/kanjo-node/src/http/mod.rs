@@ -5,8 +5,10 @@ mod extract;
 mod lookup;
 mod openapi;
 mod proof;
+mod record;
 mod stream;
 mod submit;
+mod view;
 
 use crate::intake::Intake;
 use crate::metrics::Readings;
@@ -111,6 +113,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/genesis", get(lookup::genesis))
         .route("/transactions", post(submit::submit))
         .route("/transactions/{id}", get(lookup::transaction))
+        .route("/transactions/{id}/evidence", get(record::evidence_of))
+        .route("/records/{table}", get(record::records))
+        .route("/records/{table}/{key}", get(record::record))
+        .route("/records/{table}/{key}/history", get(record::record_history))
         .route("/wallets/{id}", get(lookup::wallet))
         .route("/wallets/{id}/history", get(lookup::wallet_history))
         .route("/wallets/{id}/states/{token}", get(lookup::wallet_state))
@@ -123,6 +129,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/proofs/wallets/{id}/states/{token}", get(proof::state))
         .route("/proofs/users/{id}", get(proof::user))
         .route("/proofs/tokens/{id}", get(proof::token))
+        .route("/proofs/records/{table}/{key}", get(proof::record))
         .route("/proofs/transactions/{id}", get(proof::transaction))
         .route("/proofs/blocks/{height}", get(proof::block))
         .route("/proofs/extends", get(proof::extends))

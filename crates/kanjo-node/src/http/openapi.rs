@@ -1,6 +1,6 @@
 //! The OpenAPI document, made from the handlers' own descriptions.
 
-use super::{lookup, proof, stream, submit};
+use super::{lookup, proof, record, stream, submit};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -16,6 +16,10 @@ use utoipa::OpenApi;
         lookup::genesis,
         submit::submit,
         lookup::transaction,
+        record::evidence_of,
+        record::records,
+        record::record,
+        record::record_history,
         lookup::wallet,
         lookup::wallet_history,
         lookup::wallet_state,
@@ -28,6 +32,7 @@ use utoipa::OpenApi;
         proof::state,
         proof::user,
         proof::token,
+        proof::record,
         proof::transaction,
         proof::block,
         proof::extends,

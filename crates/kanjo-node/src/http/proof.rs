@@ -5,6 +5,7 @@ use super::extract::{Path, Query};
 use super::lookup::{
     VersionQuery, blocking, find_version, locate, newest_state, parse, unknown_block, unknown_state,
 };
+use super::record::{parse_key, parse_table};
 use super::{Answer, Api};
 use crate::history::{self, Walk, read_block, read_header, rows_at};
 use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
@@ -35,9 +36,10 @@ fn file(shared: &Shared, proof: Proof) -> Json<ProofFile> {
 }
 
 async fn ask(api: &Api, wanted: Wanted) -> Result<ProofAnswer, ApiError> {
-    if wanted.key() == RowKey::MIN {
-        // The bound below every row has this key; what lies below it can't be proven.
-        return Err(ApiError::bad_request("No row has an id of all zeros.", "id"));
+    if wanted.key() == RowKey::MIN || wanted.key() == RowKey::MAX {
+        // The bounds have these keys; what lies beyond them can't be proven.
+        let sentence = "No row has an id of all zeros, or a key of all ones.";
+        return Err(ApiError::bad_request(sentence, "id"));
     }
     let (reply, answer) = oneshot::channel();
     match api.sequencer.try_send(ToSequencer::Proof(ProofQuery { wanted, reply })) {
@@ -87,6 +89,20 @@ async fn row_proof(api: Arc<Api>, wanted: Wanted) -> Answer<ProofFile> {
 pub(super) async fn user(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Answer<ProofFile> {
     let id: UserId = parse(&id, "user")?;
     row_proof(api, Wanted::User(id)).await
+}
+
+/// Proof of the newest version of a row of any table, or of its absence. The key is as in
+/// `/v1/records`.
+#[utoipa::path(get, path = "/v1/proofs/records/{table}/{key}", tag = "proofs",
+    params(("table" = String, Path), ("key" = String, Path)),
+    responses((status = 200, body = serde_json::Value), (status = 400, body = ErrorBody)))]
+pub(super) async fn record(
+    State(api): State<Arc<Api>>,
+    Path((table, key)): Path<(String, String)>,
+) -> Answer<ProofFile> {
+    let table = parse_table(&table)?;
+    let key = parse_key(table, &key)?;
+    row_proof(api, Wanted::Row(table, key)).await
 }
 
 /// Proof of a token's present record, or of its absence.

@@ -11,22 +11,47 @@ use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::{
-    Access, Amount, ChainId, Genesis, Operation, PublicKey, ResultCode, SignedTransaction, TokenId,
-    TransactionId, UserId, WalletId, codec,
+    Access, Amount, ChainId, Genesis, Operation, Policy, PublicKey, ResultCode, SignedTransaction,
+    TokenId, TransactionId, UserId, WalletId, codec,
 };
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+pub mod forgery;
+pub mod money;
 
 pub const VSM: TokenId = TokenId(1);
 pub const JPY: TokenId = TokenId(2);
 /// What each first wallet holds of both tokens.
 pub const FIRST_BALANCE: u128 = 1_000_000;
 pub const VOTE_SECRET: [u8; 32] = [77; 32];
+
+/// A time for tests with a clock of their own.
+pub const NOON: u64 = 1_800_000_000_000;
+
+/// A clock that goes as told.
+pub struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub fn at(now_ms: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(now_ms)))
+    }
+
+    pub fn set(&self, now_ms: u64) {
+        self.0.store(now_ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HandClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The Ed25519 key with this seed.
 pub fn key(seed: u64) -> SecretKey {
@@ -56,6 +81,7 @@ pub fn genesis(name: &str, accounts: u64, vote_secret: [u8; 32]) -> Genesis {
         name: symbol.to_owned(),
         decimals,
         issuer: "u0".to_owned(),
+        policy: Policy::default(),
     };
     let both = ["JPY", "VSM"].map(|symbol| (symbol.to_owned(), Amount(FIRST_BALANCE)));
     Genesis {

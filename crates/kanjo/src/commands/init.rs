@@ -9,7 +9,7 @@ use clap::Args;
 use kanjo_client::now_ms;
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
 use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::{Access, Amount, Genesis, PublicKey};
+use kanjo_types::{Access, Amount, Genesis, Policy, PublicKey};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -141,6 +141,7 @@ pub fn vsm_and_jpy(issuer: &str) -> Vec<FirstToken> {
         name: name.to_owned(),
         decimals,
         issuer: issuer.to_owned(),
+        policy: Policy::default(),
     };
     vec![token("VSM", "Versum", VSM_DECIMALS), token("JPY", "Japanese yen deposit", 0)]
 }

@@ -4,11 +4,17 @@ use crate::context::{Context, Session};
 use crate::fail::{Done, Fail};
 use crate::say;
 use crate::text::{bold, dim, green, group_digits};
+use crate::typed::{parse_role, resolve_subject};
 use clap::{Args, Subcommand};
+use kanjo_client::{Of, table_name};
 use kanjo_proof::ProofFile;
 use kanjo_proof::statement::{Fact, Statement};
-use kanjo_types::record::WalletStateRecord;
-use kanjo_types::{Genesis, Record, TransactionId};
+use kanjo_types::id::ParseIdError;
+use kanjo_types::money::{FreezeTarget, Role, Scope};
+use kanjo_types::record::{RowKey, WalletStateRecord};
+use kanjo_types::{
+    ActId, BundleId, ClaimId, Genesis, Hash, PendingId, Record, ScheduleId, Table, TransactionId,
+};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -79,6 +85,32 @@ pub enum ProofCommand {
         #[command(flatten)]
         out: Out,
     },
+    /// A row of any table, or that there is none.
+    #[command(after_help = "Example:\n  kanjo proof record acts kja1… --out act.proof\n  \
+        kanjo proof record freezes JPY/alice --out frozen.proof\n\n\
+        Keys: an id; WALLET/SYMBOL in wallet_states and terms; SYMBOL/ROLE or USER/guardian in\n\
+        authorities; SYMBOL/WALLET, SYMBOL/USER or SYMBOL/* in freezes; TX/SYMBOL in reversals;\n\
+        USER/NAME in attributes; or 64 hexadecimal digits.")]
+    Record {
+        /// Table, such as pendings, acts, terms, freezes, claims.
+        #[arg(value_parser = parse_table)]
+        table: Table,
+        /// Key of the row.
+        key: String,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// What a reversal did with a transaction, or that it was not reversed.
+    #[command(after_help = "Example:\n  kanjo proof reversal 9f3c… --token JPY --out back.proof")]
+    Reversal {
+        /// Transaction id.
+        tx: TransactionId,
+        /// Token symbol or number.
+        #[arg(long, value_name = "SYMBOL")]
+        token: String,
+        #[command(flatten)]
+        out: Out,
+    },
     /// Check a proof, offline, trusting nothing but the genesis file.
     #[command(after_help = "Example:\n  kanjo proof check alice.proof --genesis genesis.json\n\n\
         Exit code 0 when the proof holds, 1 when it does not.")]
@@ -139,9 +171,90 @@ fn fetch<'a>(session: &Session, command: &'a ProofCommand) -> Done<(String, Opti
         ProofCommand::Tx { id, out } => (client.proof_of_transaction(*id), out),
         ProofCommand::Block { height, out } => (client.proof_of_block(*height), out),
         ProofCommand::Extends { from, to, out } => (client.proof_of_extension(*from, *to), out),
+        ProofCommand::Record { table, key, out } => {
+            (client.proof_of_record(*table, row_key(session, *table, key)?), out)
+        }
+        ProofCommand::Reversal { tx, token, out } => {
+            (client.proof_of_reversal(*tx, session.token(token)?.id), out)
+        }
         ProofCommand::Check { .. } => return Err(Fail::usage("'check' needs no node")),
     };
     Ok((text?, out.out.as_ref()))
+}
+
+fn parse_table(text: &str) -> Result<Table, String> {
+    let found = Table::ALL.into_iter().find(|table| table_name(*table) == text);
+    found.ok_or_else(|| {
+        let names = Table::ALL.map(table_name).join(", ");
+        format!("'{text}' is no table; there are {names}")
+    })
+}
+
+/// The key of a row as typed.
+fn row_key(session: &Session, table: Table, text: &str) -> Done<RowKey> {
+    if text.len() == 64
+        && let Ok(key) = text.parse::<Hash>()
+    {
+        return Ok(RowKey(key));
+    }
+    let book = &session.book;
+    let item = |id: Result<[u8; 16], ParseIdError>| {
+        id.map(RowKey::item).map_err(|error| Fail::new("bad_id", error))
+    };
+    let parts = || {
+        text.split_once('/').ok_or_else(|| {
+            Fail::usage(format!(
+                "a key of {} has two parts, such as alice/JPY: see 'kanjo help proof record'",
+                table_name(table)
+            ))
+        })
+    };
+    let token = |text: &str| session.token(text).map(|token| token.id);
+    match table {
+        Table::Users => Ok(RowKey::user(book.user(text)?)),
+        Table::Wallets => Ok(RowKey::wallet(book.wallet(text)?)),
+        Table::Tokens => Ok(RowKey::token(token(text)?)),
+        Table::Pendings => item(text.parse::<PendingId>().map(|id| id.0)),
+        Table::Bundles => item(text.parse::<BundleId>().map(|id| id.0)),
+        Table::Schedules => item(text.parse::<ScheduleId>().map(|id| id.0)),
+        Table::Acts => item(text.parse::<ActId>().map(|id| id.0)),
+        Table::Claims => item(text.parse::<ClaimId>().map(|id| id.0)),
+        Table::WalletStates | Table::Terms => {
+            let (wallet, symbol) = parts()?;
+            Ok(RowKey::wallet_state(book.wallet(wallet)?, token(symbol)?))
+        }
+        Table::Authorities => match parts()? {
+            (user, "guardian") => {
+                Ok(RowKey::authority(Scope::User(book.user(user)?), Role::Guardian))
+            }
+            (symbol, role) => {
+                let role = parse_role(role)
+                    .ok_or_else(|| Fail::usage(format!("'{role}' is no role of a token")))?;
+                Ok(RowKey::authority(Scope::Token(token(symbol)?), role))
+            }
+        },
+        Table::Freezes => {
+            let (symbol, target) = parts()?;
+            let target = match target {
+                "*" => FreezeTarget::Token,
+                name => match resolve_subject(session, name, false)? {
+                    Of::User(user) => FreezeTarget::User(user),
+                    Of::Wallet(wallet) => FreezeTarget::Wallet(wallet),
+                    Of::Token(_) => return Err(Fail::usage("write * for the whole token")),
+                },
+            };
+            Ok(RowKey::freeze(token(symbol)?, target))
+        }
+        Table::Reversals => {
+            let (tx, symbol) = parts()?;
+            let tx = tx.parse().map_err(|error| Fail::new("bad_id", error))?;
+            Ok(RowKey::reversal(tx, token(symbol)?))
+        }
+        Table::Attributes => {
+            let (user, name) = parts()?;
+            Ok(RowKey::attribute(book.user(user)?, name))
+        }
+    }
 }
 
 /// Reads and checks a genesis file.

@@ -39,6 +39,12 @@ pub fn status(ctx: &Context) -> Done {
             grouped(rows.tokens),
             grouped(rows.wallet_states)
         );
+        let standing = rows.standing.iter().filter(|(_, count)| **count > 0);
+        let standing: Vec<String> =
+            standing.map(|(name, count)| format!("{} {name}", grouped(*count))).collect();
+        if !standing.is_empty() {
+            say!("                {}", standing.join(", "));
+        }
     })
 }
 

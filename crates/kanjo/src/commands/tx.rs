@@ -2,14 +2,14 @@
 
 use crate::author::{SignArgs, sign_here, submit, write_draft};
 use crate::commands::pay::{PaymentArgs, pay_with};
-use crate::context::{Context, Session};
+use crate::context::Context;
+use crate::describe::{Labels, describe};
 use crate::fail::{Done, Fail};
-use crate::home::Book;
 use crate::say;
-use crate::text::{bold, dim, green, group_digits, parse_duration, red, utc};
+use crate::text::{bold, dim, green, parse_duration, red, utc};
 use clap::{Args, Subcommand};
 use kanjo_client::Cosigning;
-use kanjo_types::{Amount, Operation, TokenId, TransactionBody, TransactionId, UserId, WalletId};
+use kanjo_types::TransactionId;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -69,24 +69,23 @@ pub fn tx(ctx: &Context, command: TxCommand) -> Done {
             let sign = SignArgs { keys: Vec::new(), valid_for, draft: Some(out) };
             pay_with(ctx, &payment, &sign)
         }
-        TxCommand::Sign { file, keys } => sign(ctx, &file, &keys),
-        TxCommand::Submit { file } => {
-            let draft = read_draft(&file)?;
-            let (id, signed) = (draft.id(), draft.finish()?);
-            let sent = submit(&ctx.client()?, &signed).map_err(|fail| {
-                let used = fail.code == "already_used";
-                if used {
-                    fail.next(format!("see what came of it: kanjo tx show {id}"))
-                } else {
-                    fail
-                }
-            })?;
-            ctx.answer(&sent, || {
-                say!("Done.");
-                say!("  {}", dim(&sent.sentence()));
-            })
-        }
+        TxCommand::Sign { file, keys } => sign_file(ctx, &file, &keys, ["tx sign", "tx submit"]),
+        TxCommand::Submit { file } => submit_file(ctx, &file),
     }
+}
+
+/// Sends a draft that has all its signatures.
+pub fn submit_file(ctx: &Context, file: &Path) -> Done {
+    let draft = read_draft(file)?;
+    let (id, signed) = (draft.id(), draft.finish()?);
+    let sent = submit(&ctx.client()?, &signed).map_err(|fail| {
+        let used = fail.code == "already_used";
+        if used { fail.next(format!("see what came of it: kanjo tx show {id}")) } else { fail }
+    })?;
+    ctx.answer(&sent, || {
+        say!("Done.");
+        say!("  {}", dim(&sent.sentence()));
+    })
 }
 
 fn read_draft(path: &Path) -> Done<Cosigning> {
@@ -99,26 +98,41 @@ fn read_draft(path: &Path) -> Done<Cosigning> {
     Ok(draft)
 }
 
-fn sign(ctx: &Context, path: &Path, keys: &[String]) -> Done {
+/// Adds signatures to a draft: of the given keys, or of those found in the home directory. The
+/// commands are those for the next signer, and for sending it.
+pub fn sign_file(ctx: &Context, path: &Path, keys: &[String], [again, send]: [&str; 2]) -> Done {
     let mut draft = read_draft(path)?;
+    let book = ctx.home.book(draft.body().chain)?;
+    let labels = Labels::offline(&book);
     if !ctx.json {
         // Whoever signs sees what is signed: straight from the bytes, in smallest units.
-        let book = ctx.home.book(draft.body().chain)?;
-        describe(draft.body(), &Labels { book: &book, session: None });
+        describe(draft.body(), &labels);
     }
+    let (before, _) = draft.progress();
     match sign_here(ctx, &mut draft, keys) {
         Err(fail) if fail.code == "signatures_missing" => {}
         other => other?,
     }
-    write_draft(path, &draft, true)?;
     let (found, needed) = draft.progress();
-    let json = json!({ "id": draft.id(), "signatures": found, "needed": needed, "file": path });
+    if found == before && found < needed {
+        return Err(Fail::new("no_key", "none of the keys that are still needed is here")
+            .next(format!("give the key that signs: kanjo {again} {} --key KEY", path.display())));
+    }
+    write_draft(path, &draft, true)?;
+    let signers = draft.progress_by_signer();
+    let json = json!({
+        "id": draft.id(), "signatures": found, "needed": needed, "signers": signers, "file": path,
+    });
     ctx.answer(&json, || {
         say!("Signed: {found} of {needed} signatures are there.");
+        for signer in signers.iter().filter(|one| signers.len() > 1 && !one.is_complete()) {
+            let (found, needed) = (signer.found, signer.needed);
+            say!("  {} has given {found} of {needed}", labels.user(signer.user));
+        }
         if found < needed {
-            ctx.next(&format!("tx sign {} --key KEY (by another signer)", path.display()));
+            ctx.next(&format!("{again} {} --key KEY (by another signer)", path.display()));
         } else {
-            ctx.next(&format!("tx submit {}", path.display()));
+            ctx.next(&format!("{send} {}", path.display()));
         }
     })
 }
@@ -133,94 +147,15 @@ fn show(ctx: &Context, id: TransactionId) -> Done {
             error.into()
         }
     })?;
+    let labels = Labels::of(&session)?;
     ctx.answer(&view, || {
         say!("Transaction {}", bold(&id.to_string()));
         let result = view.result.to_string();
         say!("  result    {}", if view.result.is_ok() { green(&result) } else { red(&result) });
         say!("  block     {}, position {}", view.height, view.position);
         say!("  time      {}", utc(view.time_ms));
-        let labels = Labels { book: &session.book, session: Some(&session) };
         describe(&view.transaction.body, &labels);
         say!("  record    {}", view.hash);
         say!("  made      {} record versions", view.rows.len());
     })
-}
-
-/// More operations than this are counted, not listed.
-const OPERATIONS_SHOWN_MAX: usize = 20;
-
-/// What ids and amounts are called.
-struct Labels<'a> {
-    book: &'a Book,
-    /// Without it amounts stay in smallest units: nobody is there to ask for decimals.
-    session: Option<&'a Session>,
-}
-
-impl Labels<'_> {
-    /// The id, and the local name when there is one.
-    fn user(&self, id: UserId) -> String {
-        self.book.user_name(id).map_or_else(|| id.to_string(), |name| format!("{name} ({id})"))
-    }
-
-    fn wallet(&self, id: WalletId) -> String {
-        self.book.wallet_name(id).map_or_else(|| id.to_string(), |name| format!("{name} ({id})"))
-    }
-
-    fn money(&self, token: TokenId, amount: Amount) -> String {
-        let view = self.session.and_then(|session| session.client.token(token).ok());
-        view.map_or_else(
-            || format!("{} smallest units of token {token}", group_digits(&amount.to_string())),
-            |view| format!("{} {}", group_digits(&amount.to_decimal(view.decimals)), view.symbol),
-        )
-    }
-}
-
-/// Prints what is signed.
-fn describe(body: &TransactionBody, labels: &Labels<'_>) {
-    say!("  author    {}", labels.user(body.author));
-    say!("  until     {}", utc(body.valid_until_ms));
-    for operation in body.operations.iter().take(OPERATIONS_SHOWN_MAX) {
-        say!("  does      {}", sentence(operation, labels));
-    }
-    match body.operations.len().saturating_sub(OPERATIONS_SHOWN_MAX) {
-        0 => {}
-        more => say!("            … and {more} more operations"),
-    }
-}
-
-fn sentence(operation: &Operation, labels: &Labels<'_>) -> String {
-    let wallet = |id| labels.wallet(id);
-    let user = |id| labels.user(id);
-    let money = |token, amount| labels.money(token, amount);
-    match operation {
-        Operation::CreateUser { access, number } => format!(
-            "register user number {number} with {} of {} keys",
-            access.threshold(),
-            access.keys().len()
-        ),
-        Operation::CreateWallet { owner, number } => {
-            format!("open wallet number {number} of {}", user(*owner))
-        }
-        Operation::CreateToken { symbol, decimals, issuer, .. } => {
-            format!("create token {symbol}, {decimals} decimals, issued by {}", user(*issuer))
-        }
-        Operation::Issue { token, to, amount } => {
-            format!("issue {} to {}", money(*token, *amount), wallet(*to))
-        }
-        Operation::Redeem { token, from, amount } => {
-            format!("redeem {} from {}", money(*token, *amount), wallet(*from))
-        }
-        Operation::Transfer { token, from, to, amount, reference } => {
-            let what_for =
-                if reference.is_empty() { String::new() } else { format!(", \"{reference}\"") };
-            let money = money(*token, *amount);
-            format!("pay {money} from {} to {}{what_for}", wallet(*from), wallet(*to))
-        }
-        Operation::RotateKeys { user: id, access } => format!(
-            "replace the keys of {} by {} of {} keys",
-            user(*id),
-            access.threshold(),
-            access.keys().len()
-        ),
-    }
 }

@@ -64,17 +64,24 @@ pub struct CreateArgs {
     sponsor_key: Vec<String>,
 }
 
-/// Options of `kanjo user rotate-keys`.
+/// The keys that a user is to have.
 #[derive(Debug, Args)]
-pub struct RotateArgs {
-    /// User id or local name.
-    user: String,
+pub struct KeysArgs {
     /// The key it has from now on: a key's name, a public key, or a file with one.
     #[arg(long, value_name = "KEY", conflicts_with = "shared", required_unless_present = "shared")]
     new_key: Option<String>,
     /// Several keys of which some must sign, as "2 of ann,ben,cleo".
     #[arg(long, value_name = "K of KEYS", value_parser = parse_shared)]
     shared: Option<Shared>,
+}
+
+/// Options of `kanjo user rotate-keys`.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// User id or local name.
+    user: String,
+    #[command(flatten)]
+    keys: KeysArgs,
     #[command(flatten)]
     sign: SignArgs,
 }
@@ -96,7 +103,12 @@ fn parse_shared(text: &str) -> Result<Shared, String> {
     if keys.iter().any(String::is_empty) { Err(wrong()) } else { Ok(Shared { threshold, keys }) }
 }
 
-fn access(ctx: &Context, key: Option<&str>, shared: Option<&Shared>) -> Done<Access> {
+/// The access that was typed.
+pub fn access(ctx: &Context, keys: &KeysArgs) -> Done<Access> {
+    access_of_keys(ctx, keys.new_key.as_deref(), keys.shared.as_ref())
+}
+
+fn access_of_keys(ctx: &Context, key: Option<&str>, shared: Option<&Shared>) -> Done<Access> {
     let one = key.map(|key| Shared { threshold: 1, keys: vec![key.to_owned()] });
     let rule = shared
         .cloned()
@@ -124,7 +136,7 @@ pub fn user(ctx: &Context, command: UserCommand) -> Done {
 }
 
 fn create(ctx: &Context, args: &CreateArgs) -> Done {
-    let access = access(ctx, args.key.as_deref(), args.shared.as_ref())?;
+    let access = access_of_keys(ctx, args.key.as_deref(), args.shared.as_ref())?;
     let mut session = ctx.session()?;
     let id = UserId::derive(session.status.chain, &access, args.number);
     let name = local_name(ctx, args)?;
@@ -229,7 +241,7 @@ fn show(ctx: &Context, user: &str) -> Done {
 }
 
 fn rotate(ctx: &Context, args: &RotateArgs) -> Done {
-    let new_access = access(ctx, args.new_key.as_deref(), args.shared.as_ref())?;
+    let new_access = access(ctx, &args.keys)?;
     let session = ctx.session()?;
     let id = session.book.user(&args.user)?;
     let access = access_of(&session.client, id)?;

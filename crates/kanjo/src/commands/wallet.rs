@@ -2,12 +2,13 @@
 
 use crate::author::{Authored, Sent, SignArgs, access_of, send};
 use crate::context::{Context, Session, print_json};
+use crate::describe::direction_text;
 use crate::fail::{Done, Fail};
 use crate::home::check_name;
 use crate::say;
 use crate::text::{Align, Table, bold, dim, group_digits, short, utc};
 use clap::{Args, Subcommand};
-use kanjo_api::{HistoryPage, RecordView, TokenView, WalletView};
+use kanjo_api::{BalanceView, HistoryPage, RecordView, TermsView, TokenView, WalletView};
 use kanjo_client::Page;
 use kanjo_types::record::{Record, WalletStateRecord};
 use kanjo_types::{Amount, Operation, UserId, WalletId};
@@ -187,7 +188,49 @@ fn show(ctx: &Context, wallet: &str) -> Done {
             ]);
         }
         table.print();
+        for held in &view.balances {
+            beside(held).iter().for_each(|line| say!("  {}: {line}", held.symbol));
+        }
     })
+}
+
+/// What a wallet has in a token beside its balance: a line each.
+fn beside(held: &BalanceView) -> Vec<String> {
+    let money = |amount: Amount| {
+        format!("{} {}", group_digits(&amount.to_decimal(held.decimals)), held.symbol)
+    };
+    let mut lines = Vec::new();
+    if held.reserved != Amount::ZERO {
+        lines.push(format!("{} reserved for pending payments", money(held.reserved)));
+    }
+    if held.overdraft != Amount::ZERO {
+        lines.push(format!("overdrawn by {}", money(held.overdraft)));
+    }
+    if held.claims != Amount::ZERO {
+        lines.push(format!("owes {} in claims; it can't pay before", money(held.claims)));
+    }
+    if held.available != held.balance {
+        lines.push(format!("{} available", money(held.available)));
+    }
+    if let Some(direction) = held.frozen {
+        lines.push(format!("{} payments are frozen", direction_text(direction)));
+    }
+    if let Some(terms) = held.terms {
+        lines.push(terms_words(terms, &money));
+    }
+    lines
+}
+
+fn terms_words(terms: TermsView, money: &dyn Fn(Amount) -> String) -> String {
+    let approved = if terms.approved { "approved, " } else { "" };
+    let mut words = format!("{approved}class {}", terms.class);
+    if terms.credit != Amount::ZERO {
+        words.push_str(&format!(", credit {}", money(terms.credit)));
+    }
+    if terms.floor != Amount::ZERO {
+        words.push_str(&format!(", floor {}", money(terms.floor)));
+    }
+    words
 }
 
 fn history(ctx: &Context, args: &HistoryArgs) -> Done {

@@ -1,7 +1,7 @@
 //! What the demo checks after the payments.
 
 use super::screen::Screen;
-use super::world::{TOKENS, World};
+use super::world::{Person, TOKENS, World};
 use crate::commands::read_genesis;
 use crate::fail::{Done, Fail};
 use crate::load::{Outcome, on_all_cores};
@@ -33,12 +33,8 @@ pub fn run(
     outcome: &Outcome,
     genesis_file: &Path,
 ) -> Done<Checks> {
-    let person = world.people.first().ok_or_else(|| Fail::new("demo", "no users"))?;
+    let person = first(world)?;
     let token = client.token(TokenId(1))?;
-    let page = Page { before: None, limit: Some(HISTORY_SHOWN + 1) };
-    let history = client.history(person.wallet, token.id, page)?;
-    screen.history(person.wallet, &token, &history, HISTORY_SHOWN);
-
     // From here on only the genesis file and the proof's own text are used.
     let text = client.proof_of_state(person.wallet, token.id, None)?;
     let genesis = read_genesis(genesis_file)?;
@@ -49,6 +45,20 @@ pub fn run(
     let tamper_detected = check_tampered(screen, &text, &genesis)?;
     let supply_ok = check_supply(screen, client, world, outcome)?;
     Ok(Checks { proof_ok, tamper_detected, supply_ok })
+}
+
+fn first(world: &World) -> Done<&Person> {
+    world.people.first().ok_or_else(|| Fail::new("demo", "no users"))
+}
+
+/// Shows one wallet's history.
+pub fn history(screen: &Screen, client: &Client, world: &World) -> Done {
+    let person = first(world)?;
+    let token = client.token(TokenId(1))?;
+    let page = Page { before: None, limit: Some(HISTORY_SHOWN + 1) };
+    let history = client.history(person.wallet, token.id, page)?;
+    screen.history(person.wallet, &token, &history, HISTORY_SHOWN);
+    Ok(())
 }
 
 fn read_proof(text: &str) -> Done<ProofFile> {

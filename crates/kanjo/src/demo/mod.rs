@@ -2,6 +2,7 @@
 //! through the real HTTP API, and the checks that make it a ledger one need not trust.
 
 mod checks;
+mod money;
 mod screen;
 mod world;
 
@@ -15,6 +16,7 @@ use clap::Args;
 use kanjo_client::Client;
 use kanjo_node::{Config, RunningNode};
 use kanjo_types::{Access, Genesis};
+use money::Money;
 use screen::Screen;
 use serde_json::json;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -25,7 +27,7 @@ use world::World;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kanjo demo\n  kanjo demo --payments 20000 --json\n\n\
     Starts a ledger in a temporary directory, pays through its HTTP API, checks proofs from the\n\
-    genesis file alone, and ends by itself. Exit code 0 when everything holds.")]
+    genesis file alone, freezes, reverses, swaps, and ends by itself. Exit code 0 when everything holds.")]
 pub struct DemoArgs {
     /// How many payments, each with a signature of its own.
     #[arg(long, default_value_t = 100_000, value_parser = payments())]
@@ -62,9 +64,9 @@ pub fn run(ctx: &Context, args: &DemoArgs) -> Done {
     let result =
         pay_and_check(&screen, args, &node, &genesis, operator, &data.join("genesis.json"));
     let stopped = node.stop().map_err(|error| Fail::new("stop", error));
-    let (outcome, checks) = result?;
+    let (outcome, money, checks) = result?;
     stopped?;
-    report(ctx, &screen, args, &outcome, &checks)
+    report(ctx, &screen, args, &outcome, &money, &checks)
 }
 
 fn pay_and_check(
@@ -74,7 +76,7 @@ fn pay_and_check(
     genesis: &Genesis,
     operator: kanjo_types::signature::SecretKey,
     genesis_file: &std::path::Path,
-) -> Done<(Outcome, Checks)> {
+) -> Done<(Outcome, Money, Checks)> {
     let client = Client::new(&format!("http://{}", node.address()))?;
     let mut world = World::new(genesis, operator, args.users, args.payments)?;
     let start = Instant::now();
@@ -89,8 +91,10 @@ fn pay_and_check(
     bar.finish_and_clear();
     let outcome = outcome?;
     screen.result(&outcome, CONNECTIONS, world::FRAME);
+    checks::history(screen, &client, &world)?;
+    let money = money::run(screen, &client, &mut world, genesis_file)?;
     let checks = checks::run(screen, &client, &world, &outcome, genesis_file)?;
-    Ok((outcome, checks))
+    Ok((outcome, money, checks))
 }
 
 fn report(
@@ -98,6 +102,7 @@ fn report(
     screen: &Screen,
     args: &DemoArgs,
     outcome: &Outcome,
+    money: &Money,
     checks: &Checks,
 ) -> Done {
     let all_paid = outcome.failed == 0 && outcome.payments == args.payments;
@@ -112,10 +117,20 @@ fn report(
             "proof_ok": checks.proof_ok,
             "tamper_detected": checks.tamper_detected,
             "supply_ok": checks.supply_ok,
+            "freeze_ok": money.freeze_ok,
+            "reversal_ok": money.reversal_ok,
+            "bundle_ok": money.bundle_ok,
         }));
     }
-    let everything = all_paid && checks.proof_ok && checks.tamper_detected && checks.supply_ok;
-    if everything {
+    let named = [
+        (checks.proof_ok, "the proof did not hold"),
+        (checks.tamper_detected, "tampering was not noticed"),
+        (checks.supply_ok, "the balances do not add up"),
+        (money.freeze_ok, "a frozen wallet could pay"),
+        (money.reversal_ok, "the reversal did not give the money back, or its proof did not hold"),
+        (money.bundle_ok, "the bundle was not paid as it should be"),
+    ];
+    if all_paid && named.iter().all(|(ok, _)| *ok) {
         screen.goodbye(&ctx.program());
         return Ok(());
     }
@@ -125,11 +140,6 @@ fn report(
         let (paid, wanted) = (text::grouped(outcome.payments), text::grouped(args.payments));
         wrong.push(format!("{paid} of {wanted} payments were done ({why})"));
     }
-    let named = [
-        (checks.proof_ok, "the proof did not hold"),
-        (checks.tamper_detected, "tampering was not noticed"),
-        (checks.supply_ok, "the balances do not add up"),
-    ];
     wrong.extend(named.iter().filter(|(ok, _)| !ok).map(|(_, text)| (*text).to_owned()));
     if !ctx.json {
         say!();

@@ -4,8 +4,11 @@ use crate::fail::{Done, Fail};
 use crate::load::{Ready, on_all_cores};
 use kanjo_api::{SubmitOutcome, frames};
 use kanjo_client::{Client, Draft, now_ms};
+use kanjo_types::policy::{MovedOn, Policy, ReversalRule};
 use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::{Access, Amount, ChainId, Genesis, Operation, TokenId, UserId, WalletId, codec};
+use kanjo_types::{
+    Access, Amount, ChainId, Genesis, Operation, TokenId, TransactionId, UserId, WalletId, codec,
+};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -25,9 +28,25 @@ pub struct DemoToken {
     pub decimals: u8,
     /// What every user gets, in smallest units.
     funding: u128,
+    /// Can it be frozen and reversed?
+    ruled: bool,
 }
 
-/// VSM and JPY.
+impl DemoToken {
+    fn policy(&self) -> Policy {
+        if !self.ruled {
+            return Policy::default();
+        }
+        let window_ms = 24 * 3_600_000;
+        Policy {
+            freezable: true,
+            reversal: Some(ReversalRule { window_ms, moved_on: MovedOn::Claim }),
+            ..Policy::default()
+        }
+    }
+}
+
+/// VSM, plain, in which everybody pays; and JPY, which its issuer can freeze and reverse.
 pub const TOKENS: [DemoToken; 2] = [
     DemoToken {
         id: TokenId(1),
@@ -35,6 +54,7 @@ pub const TOKENS: [DemoToken; 2] = [
         name: "Versum",
         decimals: 6,
         funding: 10_000_000_000,
+        ruled: false,
     },
     DemoToken {
         id: TokenId(2),
@@ -42,6 +62,7 @@ pub const TOKENS: [DemoToken; 2] = [
         name: "Japanese yen deposit",
         decimals: 0,
         funding: 1_000_000,
+        ruled: true,
     },
 ];
 
@@ -51,25 +72,29 @@ const REDEEMED: u128 = 200_000;
 
 /// A user of the demo.
 pub struct Person {
-    key: SecretKey,
+    /// Its key.
+    pub key: SecretKey,
     /// Its id.
     pub user: UserId,
     /// Its wallet.
     pub wallet: WalletId,
 }
 
+/// A payment in VSM.
 struct Payment {
     from: usize,
     to: usize,
-    token: usize,
     amount: u128,
 }
 
 /// Everybody, and every payment to come.
 pub struct World {
-    chain: ChainId,
-    operator: SecretKey,
-    operator_id: UserId,
+    /// The ledger.
+    pub chain: ChainId,
+    /// The operator's key.
+    pub operator: SecretKey,
+    /// The operator: issuer of both tokens, and holder of every role.
+    pub operator_id: UserId,
     /// The operator's wallet.
     pub operator_wallet: WalletId,
     /// The users.
@@ -114,20 +139,7 @@ impl World {
         let mut expected: Vec<[u128; TOKENS.len()]> =
             vec![TOKENS.map(|token| token.funding); people.len()];
         for payment in &payments {
-            let at =
-                |row: usize| expected.get(row).and_then(|held| held.get(payment.token)).copied();
-            let (from, to) = (at(payment.from), at(payment.to));
-            let paid = from.and_then(|from| from.checked_sub(payment.amount));
-            let got = to.and_then(|to| to.checked_add(payment.amount));
-            let (Some(paid), Some(got)) = (paid, got) else {
-                return Err(Fail::new("demo", "a payment exceeds what the payer was given"));
-            };
-            for (row, value) in [(payment.from, paid), (payment.to, got)] {
-                let place = expected.get_mut(row).and_then(|held| held.get_mut(payment.token));
-                if let Some(place) = place {
-                    *place = value;
-                }
-            }
+            move_expected(&mut expected, payment.from, payment.to, 0, payment.amount)?;
         }
         let operator_wallet = WalletId::derive(chain, operator_id, 0);
         Ok(Self { chain, operator, operator_id, operator_wallet, people, payments, expected })
@@ -140,6 +152,8 @@ impl World {
             name: token.name.to_owned(),
             decimals: token.decimals,
             issuer: self.operator_id,
+            policy: Box::new(token.policy()),
+            grants: Vec::new(),
         });
         self.submit(client, tokens.to_vec())?;
         let mut operations = Vec::with_capacity(self.people.len() * 4);
@@ -168,11 +182,12 @@ impl World {
 
     fn submit(&self, client: &Client, operations: Vec<Operation>) -> Done {
         let draft = Draft::new(self.chain, self.operator_id).operations(operations);
-        match client.submit(&draft.sign(&self.operator)?)? {
-            SubmitOutcome::Recorded { result, .. } if result.is_ok() => Ok(()),
-            SubmitOutcome::Recorded { result, .. } => Err(Fail::new(result.code(), result)),
-            SubmitOutcome::Refused { refusal, .. } => Err(Fail::new(refusal.code(), refusal)),
-        }
+        done(client.submit(&draft.sign(&self.operator)?)?).map(|_| ())
+    }
+
+    /// Notes that money moved beside the payments, so that the balances in the end are known.
+    pub fn expect(&mut self, from: usize, to: usize, token: usize, amount: u128) -> Done {
+        move_expected(&mut self.expected, from, to, token, amount)
     }
 
     /// Signs every payment with its payer's key, on all cores, into requests of [`FRAME`].
@@ -197,7 +212,7 @@ impl World {
         let missing = || Fail::new("demo", "a payment of nobody");
         let from = self.people.get(payment.from).ok_or_else(missing)?;
         let to = self.people.get(payment.to).ok_or_else(missing)?;
-        let token = TOKENS.get(payment.token).ok_or_else(missing)?;
+        let token = TOKENS.first().ok_or_else(missing)?;
         let body = Draft::new(self.chain, from.user)
             .at(now)
             .valid_for(VALID_FOR)
@@ -213,18 +228,44 @@ impl World {
     }
 }
 
-/// Every user pays in turn, random others, in random tokens, never more than it was given in all.
+/// The id of a transaction that is final and done.
+pub fn done(outcome: SubmitOutcome) -> Done<TransactionId> {
+    match outcome {
+        SubmitOutcome::Recorded { id, result, .. } if result.is_ok() => Ok(id),
+        SubmitOutcome::Recorded { result, .. } => Err(Fail::new(result.code(), result)),
+        SubmitOutcome::Refused { refusal, .. } => Err(Fail::new(refusal.code(), refusal)),
+    }
+}
+
+fn move_expected(
+    expected: &mut [[u128; TOKENS.len()]],
+    from: usize,
+    to: usize,
+    token: usize,
+    amount: u128,
+) -> Done {
+    let too_much = || Fail::new("demo", "a payment exceeds what the payer was given");
+    let mut change = |row: usize, change: &dyn Fn(u128) -> Option<u128>| {
+        let place = expected.get_mut(row).and_then(|held| held.get_mut(token));
+        let place = place.ok_or_else(too_much)?;
+        *place = change(*place).ok_or_else(too_much)?;
+        Ok(())
+    };
+    change(from, &|held| held.checked_sub(amount))?;
+    change(to, &|held| held.checked_add(amount))
+}
+
+/// Every user pays in turn, random others, in VSM, never more than it was given in all.
 fn draw_payments(users: u64, payments: u64) -> Vec<Payment> {
     let mut draw = Draw(2026);
     let each = payments.div_ceil(users).max(1);
     let one = |number: u64| {
         let from = number % users;
         let to = (from + 1 + draw.below(users - 1)) % users;
-        let token = draw.below(TOKENS.len() as u64) as usize;
-        let funding = TOKENS.get(token).map_or(0, |token| token.funding);
+        let funding = TOKENS.first().map_or(0, |token| token.funding);
         let most = u64::try_from(funding / u128::from(each)).unwrap_or(u64::MAX).max(1);
         let amount = u128::from(1 + draw.below(most));
-        Payment { from: from as usize, to: to as usize, token, amount }
+        Payment { from: from as usize, to: to as usize, amount }
     };
     (0..payments).map(one).collect()
 }
@@ -239,15 +280,13 @@ mod tests {
         for (users, count) in [(2, 1), (2, 1_000), (7, 100), (1_000, 100_000)] {
             let payments = draw_payments(users, count);
             assert_eq!(payments.len() as u64, count);
-            let mut spent: BTreeMap<(usize, usize), u128> = BTreeMap::new();
+            let mut spent: BTreeMap<usize, u128> = BTreeMap::new();
             for payment in payments {
                 assert_ne!(payment.from, payment.to);
                 assert!(payment.amount > 0);
-                *spent.entry((payment.from, payment.token)).or_default() += payment.amount;
+                *spent.entry(payment.from).or_default() += payment.amount;
             }
-            for ((_, token), amount) in spent {
-                assert!(amount <= TOKENS[token].funding);
-            }
+            assert!(spent.values().all(|amount| *amount <= TOKENS[0].funding));
         }
     }
 }
