@@ -21,7 +21,8 @@ use random::{History, Kind, Run, histories, run};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-const CASES: u32 = 1_000;
+/// More, or others: `KANJO_CASES=20000 KANJO_SEED=7 cargo test --release --test rules`.
+const CASES: u64 = 1_600;
 
 /// The ledger after the genesis.
 fn fresh(run: &Run) -> Ledger {
@@ -122,10 +123,14 @@ impl Seen {
 
 #[test]
 fn random_histories_keep_every_promise() {
+    let number = |name: &str, usual: u64| {
+        std::env::var(name).map_or(usual, |text| text.parse().expect("a number"))
+    };
+    let cases = number("KANJO_CASES", CASES);
     let config = Config {
-        cases: CASES,
+        cases: u32::try_from(cases).unwrap(),
         failure_persistence: None,
-        rng_seed: RngSeed::Fixed(20_261_121),
+        rng_seed: RngSeed::Fixed(number("KANJO_SEED", 20_261_121)),
         max_shrink_iters: 2_000,
         ..Config::default()
     };
@@ -141,7 +146,7 @@ fn random_histories_keep_every_promise() {
         Ok(())
     });
     let seen = seen.into_inner();
-    println!("{CASES} histories, {} transactions, {} by the ledger", seen.recorded, seen.due);
+    println!("{cases} histories, {} transactions, {} by the ledger", seen.recorded, seen.due);
     println!("{:?}\n{:?}", seen.done, seen.codes);
     result.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(seen.done.len(), 30, "every kind of operation was done: {:?}", seen.done);

@@ -218,7 +218,7 @@ impl Run {
         let moved = self.moved(token);
         let last = moved.len().checked_sub(1)?;
         let mut first = last.saturating_sub(usize::from(plan.pick % 5));
-        if plan.amount % 2 == 0 {
+        if plan.amount.is_multiple_of(2) {
             // One whose money somebody has spent since.
             let spent: Vec<usize> = (last.saturating_sub(15)..=last)
                 .filter(|number| self.is_spent(token, &moved[*number].1))
@@ -229,7 +229,7 @@ impl Run {
         let mut originals: Vec<usize> = (first..moved.len()).step_by(2).take(count).collect();
         originals.reverse();
         let mut trail = Vec::new();
-        if token.0 == 4 && plan.from % 4 > 0 {
+        if token.0 == 4 && !plan.from.is_multiple_of(4) {
             let paid = |gains: &BTreeMap<WalletId, u128>| {
                 let paid = gains.iter().filter(|(_, gain)| **gain > 0);
                 paid.map(|(wallet, _)| *wallet).collect::<BTreeSet<WalletId>>()
