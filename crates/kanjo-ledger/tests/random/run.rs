@@ -1,9 +1,9 @@
 //! Plays a history on a chain, and remembers what is needed to play it again in other ways.
 
-use super::{History, Kind, Sent, TOKENS, USERS};
+use super::{History, Kind, Plan, Sent, TOKENS, USERS};
 use crate::common::{self, Chain, KeySet, START_MS};
 use kanjo_ledger::{BlockContext, Verified};
-use kanjo_types::money::{Act, Order, Reason};
+use kanjo_types::money::{Act, Grant, Order, Reason, Role};
 use kanjo_types::policy::{ClassLimits, Fee, MovedOn, Policy, ReversalRule};
 use kanjo_types::stored::Entry;
 use kanjo_types::transaction::Refused;
@@ -87,19 +87,26 @@ fn genesis() -> Genesis {
     for user in 0..USERS {
         let name = user.to_string();
         genesis.users.push(common::first_user(&name, &key_set(user, 0)));
-        let held: &[(&str, u128)] = if user == 5 { &[] } else { &[("JPY", 200)] };
+        let held: &[(&str, u128)] = if user == 5 { &[] } else { &[("JPY", 100)] };
         genesis.wallets.push(common::first_wallet(&name, 0, held));
     }
     genesis.tokens.push(common::first_token("JPY", "0"));
     genesis
 }
 
+fn ordered(act: Act) -> Operation {
+    let reason = Reason { code: "START".to_owned(), reference: String::new() };
+    let order = Box::new(Order { act, reason, expires_ms: START_MS });
+    Operation::Act { order, evidence: Vec::new() }
+}
+
 impl Run {
     fn new() -> Self {
         let mut chain = Chain::new(genesis());
-        chain.compared_every = 6;
-        let key_sets: Vec<Vec<KeySet>> =
-            (0..USERS).map(|user| (0..KEY_SETS).map(|keys| key_set(user, keys)).collect()).collect();
+        chain.compared_every = 16;
+        let key_sets: Vec<Vec<KeySet>> = (0..USERS)
+            .map(|user| (0..KEY_SETS).map(|keys| key_set(user, keys)).collect())
+            .collect();
         let id = |sets: &Vec<KeySet>| UserId::derive(chain.chain(), &sets[0].access, 0);
         let users = key_sets.iter().map(id).collect();
         let (fed, copies, done) = (Vec::new(), vec![None; 64], BTreeMap::new());
@@ -114,7 +121,7 @@ impl Run {
 
     /// Wallet `pick` of a user: nearly always the first.
     pub fn wallet(&self, user: u8, pick: u8) -> WalletId {
-        let number = if pick >= 230 { 1 } else { 0 };
+        let number = u64::from(pick >= 250);
         WalletId::derive(self.chain.chain(), self.user(user), number)
     }
 
@@ -143,17 +150,26 @@ impl Run {
                     credit: Amount(if user == 1 && token != 4 { 40 } else { 0 }),
                     floor: Amount::ZERO,
                 };
-                let reason = Reason { code: "START".to_owned(), reference: String::new() };
-                let order = Box::new(Order { act, reason, expires_ms: START_MS });
-                operations.push(Operation::Act { order, evidence: Vec::new() });
+                operations.push(ordered(act));
                 if user < 5 {
                     operations.push(Operation::Issue {
                         token: TokenId(u32::from(token)),
                         to: self.wallet(user, 0),
-                        amount: Amount(200),
+                        amount: Amount(if user == 0 { 200 } else { 50 }),
                     });
                 }
             }
+        }
+        for (token, role, other) in [
+            (2, Role::Freezer, 3),
+            (4, Role::Reverser, 2),
+            (5, Role::Approver, 1),
+            (3, Role::Issuer, 1),
+        ] {
+            let mut holders = vec![self.user(0), self.user(other)];
+            holders.sort_unstable();
+            let grant = Grant { role, holders, threshold: 2 };
+            operations.push(ordered(Act::SetRole { token: TokenId(token), grant }));
         }
         let first = self.signed(&[self.user(0)], operations, START_MS);
         let first = self.chain.admit(&first).expect("well formed");
@@ -178,7 +194,8 @@ impl Run {
     ) -> SignedTransaction {
         self.salt += 1;
         let author = signers[0];
-        let others: BTreeSet<UserId> = signers.iter().copied().filter(|user| *user != author).collect();
+        let others: BTreeSet<UserId> =
+            signers.iter().copied().filter(|user| *user != author).collect();
         if !others.is_empty() {
             operations.insert(0, Operation::Parties { users: others.iter().copied().collect() });
         }
@@ -206,11 +223,12 @@ impl Run {
     }
 
     /// Makes, signs and admits what a transaction of the history plans.
-    fn admit(&mut self, sent: &Sent, time_ms: u64) -> Option<Verified> {
+    fn admit(&mut self, sent: &Sent, focus: u8, time_ms: u64) -> Option<Verified> {
         let mut operations = Vec::new();
         let mut signers: Vec<UserId> = Vec::new();
         for plan in &sent.plans {
-            let (operation, needed) = self.operation(plan, time_ms)?;
+            let token = if plan.amount % 5 < 3 { focus } else { plan.token };
+            let (operation, needed) = self.operation(&Plan { token, ..plan.clone() }, time_ms)?;
             operations.push(operation);
             signers.extend(needed);
         }
@@ -245,7 +263,7 @@ pub fn run(history: &History) -> Run {
         let mut admitted = Vec::new();
         let mut taken = Vec::new();
         for sent in sents {
-            if let Some(verified) = run.admit(sent, time_ms) {
+            if let Some(verified) = run.admit(sent, history.focus, time_ms) {
                 admitted.push(verified);
                 taken.push(sent);
             }
