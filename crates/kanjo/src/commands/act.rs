@@ -3,17 +3,18 @@
 use super::listing::{self, ListArgs};
 use crate::context::{Context, Session};
 use crate::describe::{Labels, act_text, role_name};
-use crate::fail::Done;
+use crate::fail::{Done, Fail};
 use crate::orders::{
-    MoveArgs, Ordered, act_record, are_enough, holders_of, move_on, status_word, tell_open,
+    MoveArgs, OrderArgs, Ordered, act_record, are_enough, holders_of, move_on, order, status_word,
+    tell_open,
 };
 use crate::say;
 use crate::text::{Align, Table, bold, clipped, dim};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use kanjo_types::money::{Act, Evidence};
 use kanjo_types::record::{Record, Table as Rows};
 use kanjo_types::standing::{ActRecord, ActStatus};
-use kanjo_types::{ActId, Operation, UserId};
+use kanjo_types::{ActId, Hash, Operation, UserId};
 use serde_json::json;
 
 /// Administrative acts.
@@ -44,6 +45,27 @@ pub enum ActCommand {
     /// Do an act whose delay has passed.
     #[command(after_help = "Example:\n  kanjo act finish kja1… --as alice")]
     Finish(MoveArgs),
+    /// Record on the ledger that a block was audited, as an auditor of a token.
+    #[command(
+        after_help = "Example:\n  kanjo verify --data ./copy     # prints the last header's hash\n  \
+        kanjo act audit JPY --height 1200 --header 9f3c… --reference \"audit 2026-4\""
+    )]
+    Audit(AuditArgs),
+}
+
+/// Options of `kanjo act audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Token symbol or number: its auditor speaks.
+    token: String,
+    /// Height of the block.
+    #[arg(long)]
+    height: u64,
+    /// Hash of its header, as the audit found it.
+    #[arg(long, value_name = "HASH")]
+    header: Hash,
+    #[command(flatten)]
+    order: OrderArgs,
 }
 
 /// Runs `kanjo act`.
@@ -54,7 +76,28 @@ pub fn act(ctx: &Context, command: ActCommand) -> Done {
         ActCommand::Approve(args) => approve(ctx, &args),
         ActCommand::Reject(args) => reject(ctx, &args),
         ActCommand::Finish(args) => finish(ctx, &args),
+        ActCommand::Audit(args) => audit(ctx, &args),
     }
+}
+
+fn audit(ctx: &Context, args: &AuditArgs) -> Done {
+    let session = ctx.session()?;
+    let token = session.token(&args.token)?;
+    let (height, header) = (args.height, args.header);
+    let on_ledger = session.client.block(height)?.hash;
+    if on_ledger != header {
+        let found = format!("block {height} of this ledger has header {on_ledger}, not {header}");
+        return Err(Fail::new("other_header", found)
+            .next("check height and hash; if both are right, this node shows another history"));
+    }
+    let act = Act::Audit { token: token.id, height, header };
+    let ordered = order(ctx, &session, act, Vec::new(), &args.order, Some("AUDIT"))?;
+    if ctx.json {
+        let extra = json!({ "height": height, "header": header });
+        return ctx.answer(&ordered.json(extra), || {});
+    }
+    let done = format!("{} header {header}.", bold(&format!("Audited: block {height},")));
+    ordered.tell(ctx, &session, &done)
 }
 
 /// Most characters of an act in a list; 'act show' has them all.
