@@ -219,6 +219,10 @@ fn a_policy_is_set_at_creation_and_never_gets_harsher() {
     assert!(roles.contains("freezer bob"), "{roles}");
     clerk.refused("token role set EUR auditor=bob --as bob", "not_holder");
     clerk.usage("token role set EUR king=bob");
+    let hash = id(&clerk.json("block show 1"), "hash").to_owned();
+    let line = format!("act audit JPY --height 1 --header {hash} --reference \"audit 1\"");
+    assert!(clerk.done(&line).contains("Audited: block 1"));
+    clerk.refused(&line.replace(&hash, &"0".repeat(64)), "other_header");
     clerk.close();
 }
 
