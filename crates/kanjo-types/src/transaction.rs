@@ -8,7 +8,7 @@ use crate::id::{
     ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
     WalletId,
 };
-use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, Order, WhenShort};
+use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, ORIGINALS_MAX, Order, WhenShort};
 use crate::outcome::Refusal;
 use crate::policy::Policy;
 use crate::shape::Flaw;
@@ -396,6 +396,11 @@ impl TransactionBody {
         if keys > KEYS_MAX {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
         }
+        // Each may need the header of another block.
+        let evidence: usize = self.operations.iter().map(Operation::evidence).sum();
+        if evidence > ORIGINALS_MAX {
+            return Err(Refused::new(Refusal::TooLarge, "operations: at most 256 of evidence"));
+        }
         for (position, operation) in self.operations.iter().enumerate() {
             let parties = match operation {
                 Operation::Parties { .. } if position > 0 => Err("users"),
@@ -438,6 +443,14 @@ impl Operation {
                 Act::Recover { access, .. } => access.keys().len(),
                 _ => 0,
             },
+            _ => 0,
+        }
+    }
+
+    /// Of how many transactions it brings evidence.
+    fn evidence(&self) -> usize {
+        match self {
+            Self::Act { evidence, .. } | Self::ApproveAct { evidence, .. } => evidence.len(),
             _ => 0,
         }
     }
