@@ -26,6 +26,9 @@ pub const KEYS_MAX: usize = 8_190;
 /// Most bytes of one signed transaction: room for the largest batch of the largest operation of
 /// common kinds.
 pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of one that brings evidence: what a large batch made takes more room than the batch,
+/// and must not be irreversible for its size.
+pub const REVERSAL_BYTES_MAX: usize = 24 << 20;
 /// Most bytes of a payment's reference.
 pub const REFERENCE_BYTES_MAX: usize = 64;
 /// Most characters of a token symbol.
@@ -365,6 +368,12 @@ impl TransactionBody {
         }
     }
 
+    /// Of how many transactions it brings evidence.
+    #[must_use]
+    pub fn evidence(&self) -> usize {
+        self.operations.iter().map(Operation::evidence).sum()
+    }
+
     /// The id: what the author signs.
     #[must_use]
     pub fn id(&self) -> TransactionId {
@@ -397,8 +406,7 @@ impl TransactionBody {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
         }
         // Each may need the header of another block.
-        let evidence: usize = self.operations.iter().map(Operation::evidence).sum();
-        if evidence > ORIGINALS_MAX {
+        if self.evidence() > ORIGINALS_MAX {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 256 of evidence"));
         }
         for (position, operation) in self.operations.iter().enumerate() {
