@@ -43,7 +43,7 @@ pub fn split(bytes: &[u8]) -> Result<Vec<Range<usize>>, FrameError> {
             .and_then(|rest| rest.first_chunk::<4>())
             .map(|length| u32::from_le_bytes(*length) as usize)
             .ok_or(truncated)?;
-        if length > kanjo_types::transaction::TRANSACTION_BYTES_MAX {
+        if length > kanjo_types::transaction::REVERSAL_BYTES_MAX {
             return Err(FrameError::TooLong { offset });
         }
         let end = offset + 4 + length;

@@ -66,8 +66,7 @@ impl Ledger {
     /// Who holds a role: by its record, or else the token's issuer alone. A user without a record
     /// has no guardians.
     fn holders(&self, scope: Scope, role: Role) -> Option<Holders> {
-        let record = self.standing_record(Table::Authorities, RowKey::authority(scope, role));
-        if let Some(Record::Authority(record)) = record {
+        if let Some(record) = self.authority_record(scope, role) {
             return Some(Holders {
                 users: record.holders.clone(),
                 threshold: usize::from(record.threshold),

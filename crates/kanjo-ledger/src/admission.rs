@@ -8,7 +8,9 @@ use kanjo_types::hash::{self, TAG_SIGNERS};
 use kanjo_types::outcome::Refusal;
 use kanjo_types::signature::{self, Check};
 use kanjo_types::stored::decode_signed;
-use kanjo_types::transaction::{Refused, SignedTransaction, TRANSACTION_BYTES_MAX};
+use kanjo_types::transaction::{
+    REVERSAL_BYTES_MAX, Refused, SignedTransaction, TRANSACTION_BYTES_MAX,
+};
 use kanjo_types::{Access, ChainId, Hash, Operation, TransactionId, UserId, codec};
 
 /// A transaction that is well formed and for this ledger; its signatures are not checked yet.
@@ -102,11 +104,18 @@ impl Verified {
 /// [`Refusal::TooLarge`], [`Refusal::Malformed`], [`Refusal::WrongChain`], or what
 /// [`kanjo_types::TransactionBody::check_shape`] finds.
 pub fn prepare(raw: Bytes, chain: ChainId) -> Result<Prepared, Refused> {
-    if raw.len() > TRANSACTION_BYTES_MAX {
-        return Err(Refused::new(Refusal::TooLarge, "transaction"));
+    let too_large = || Refused::new(Refusal::TooLarge, "transaction");
+    if raw.len() > REVERSAL_BYTES_MAX {
+        return Err(too_large());
+    }
+    let decoded = decode_signed(&raw);
+    let brings_evidence =
+        |(transaction, _): &(SignedTransaction, TransactionId)| transaction.body.evidence() > 0;
+    if raw.len() > TRANSACTION_BYTES_MAX && !decoded.as_ref().is_ok_and(brings_evidence) {
+        return Err(too_large());
     }
     let (transaction, id) =
-        decode_signed(&raw).map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
+        decoded.map_err(|error| Refused::new(Refusal::Malformed, error.to_string()))?;
     let body = &transaction.body;
     if body.version == kanjo_types::transaction::BODY_VERSION && body.chain != chain {
         return Err(Refused::new(Refusal::WrongChain, "body.chain"));

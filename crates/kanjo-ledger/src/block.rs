@@ -4,9 +4,13 @@ use crate::{Ledger, genesis_rows};
 use kanjo_proof::merkle;
 use kanjo_proof::state::StateTree;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
-use kanjo_types::record::Table;
+use kanjo_types::record::{Record, Table};
 use kanjo_types::stored::{Block, Entry, Row, genesis_receipt};
 use kanjo_types::{Genesis, Hash};
+
+/// What one part of what stands beside the balances takes, about, with the wallet states that
+/// change with it.
+const WEIGHT_BYTES: usize = 512;
 
 /// Roots of a block's two trees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,15 @@ pub struct Roots {
 pub fn rows_root(rows: &[Row]) -> Hash {
     let hashes: Vec<Hash> = rows.iter().map(|row| row.hash).collect();
     merkle::root(&hashes)
+}
+
+/// About how many bytes an entry takes in a block: its transaction, and what it changed beside the
+/// balances, with the balances changed on that account.
+#[must_use]
+pub fn bytes_of(entry: &Entry) -> usize {
+    let beside = entry.rows.iter().filter(|row| !matches!(row.record, Record::WalletState(_)));
+    let weight: usize = beside.map(|row| crate::scratch::weight(&row.record)).sum();
+    entry.raw.len().saturating_add(weight.saturating_mul(WEIGHT_BYTES))
 }
 
 /// Hash of an entry's receipt.

@@ -15,12 +15,14 @@ use kanjo_types::block::Header;
 use kanjo_types::money::Evidence;
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::{Record, WalletStateRecord};
+use kanjo_types::standing::ClaimRecord;
 use kanjo_types::stored::{Entry, Location, Row};
-use kanjo_types::{Hash, TokenId, TransactionId, WalletId};
+use kanjo_types::{Amount, Hash, TokenId, TransactionId, WalletId};
+use std::collections::BTreeMap;
 
 /// Evidence of what the transaction at `position` of a block did, from the block's header and
 /// entries. `before` gives the version before a row, which was made at [`Row::previous_at`] (height
-/// 0: among the rows of the genesis). It is asked for wallet states of version 2 and above only.
+/// 0: among the rows of the genesis). It is asked for what [`needs_before`] only.
 ///
 /// `None` when there is no such transaction, or `before` gives nothing or another version.
 #[must_use]
@@ -34,7 +36,7 @@ pub fn make(
     let entry = entries.get(index)?;
     let receipts: Vec<Hash> = entries.iter().map(receipt_hash).collect();
     let mut earlier = Vec::new();
-    for row in entry.rows.iter().filter(|row| follows_another(&row.record).is_some()) {
+    for row in entry.rows.iter().filter(|row| needs_before(&row.record)) {
         let record = before(row).filter(|record| record.hash() == row.record.previous())?;
         earlier.push(record);
     }
@@ -48,12 +50,11 @@ pub fn make(
     })
 }
 
-/// A wallet state that has one before it.
-fn follows_another(record: &Record) -> Option<&WalletStateRecord> {
-    match record {
-        Record::WalletState(state) if state.version > 1 => Some(state),
-        _ => None,
-    }
+/// Does evidence show the version before this one, too? That of wallet states and claims, where
+/// there is one: the difference is what the transaction did.
+#[must_use]
+pub fn needs_before(record: &Record) -> bool {
+    matches!(record, Record::WalletState(_) | Record::Claim(_)) && record.version() > 1
 }
 
 /// What a transaction changed in one wallet.
@@ -77,7 +78,8 @@ pub(crate) struct Proven {
     pub result: ResultCode,
     /// Wallets whose worth changed, in the order of rows.
     pub changes: Vec<Change>,
-    /// It reversed, or paid a claim from a reversal, in the token.
+    /// It reversed in the token. Claims that it settled are no part of `changes`, so nobody can
+    /// make a payment irreversible by settling a claim beside it.
     pub is_reversal: bool,
 }
 
@@ -118,46 +120,62 @@ pub(crate) fn check(
 }
 
 fn is_of_reversal(record: &Record, token: TokenId) -> bool {
-    match record {
-        Record::Reversal(reversal) => reversal.token == token,
-        Record::Claim(claim) => claim.token == token,
-        _ => false,
-    }
+    matches!(record, Record::Reversal(reversal) if reversal.token == token)
 }
 
-/// Pairs every wallet state with the one before it, no more and no fewer, and gives the changes in
-/// `token`.
+/// What each wallet got by settled claims, less what it paid by them.
+type Settled = BTreeMap<WalletId, Signed>;
+
+/// Pairs every wallet state and every claim with the one before it, no more and no fewer, and gives
+/// the changes in `token`, without those by settled claims.
 fn changes(evidence: &Evidence, token: TokenId, hashes: &[Hash]) -> Option<Vec<Change>> {
     let mut earlier = evidence.before.iter();
     let mut changes = Vec::new();
+    let mut settled = Settled::new();
     for (record, hash) in evidence.rows.iter().zip(hashes) {
-        let Record::WalletState(after) = record else { continue };
-        let before = match follows_another(record) {
-            Some(_) => Some(state_before(after, earlier.next()?)?),
-            None => None,
-        };
-        if after.token != token {
-            continue;
+        let before = if needs_before(record) { Some(earlier.next()?) } else { None };
+        if before.is_some_and(|before| before.hash() != record.previous()) {
+            return None;
         }
-        let delta = Signed::change(before, after)?;
-        if !delta.is_zero() {
-            changes.push(Change { wallet: after.wallet, state: *hash, delta });
+        match record {
+            Record::Claim(after) if after.token == token => settle(&mut settled, before, after)?,
+            Record::WalletState(after) if after.token == token => {
+                let before = match before {
+                    Some(before) => Some(state(before)?),
+                    None => None,
+                };
+                let delta = Signed::change(before, after)?;
+                changes.push(Change { wallet: after.wallet, state: *hash, delta });
+            }
+            _ => {}
         }
     }
+    for change in &mut changes {
+        let settled = settled.get(&change.wallet).copied().unwrap_or_default();
+        change.delta = change.delta.checked_add(settled.negated())?;
+    }
+    changes.retain(|change| !change.delta.is_zero());
     earlier.next().is_none().then_some(changes)
 }
 
-fn state_before<'a>(
-    after: &WalletStateRecord,
-    record: &'a Record,
-) -> Option<&'a WalletStateRecord> {
+/// Takes in what was paid of a claim. One that a reversal has just left is not paid yet.
+fn settle(settled: &mut Settled, before: Option<&Record>, after: &ClaimRecord) -> Option<()> {
+    let before = match before {
+        Some(Record::Claim(before)) => before.paid,
+        Some(_) => return None,
+        None => Amount::ZERO,
+    };
+    let paid = Signed::between(before.0, after.paid.0);
+    for (wallet, change) in [(after.creditor, paid), (after.debtor, paid.negated())] {
+        let sum = settled.entry(wallet).or_default();
+        *sum = sum.checked_add(change)?;
+    }
+    Some(())
+}
+
+fn state(record: &Record) -> Option<&WalletStateRecord> {
     match record {
-        Record::WalletState(before)
-            if (before.wallet, before.token) == (after.wallet, after.token)
-                && record.hash() == after.previous =>
-        {
-            Some(before)
-        }
+        Record::WalletState(state) => Some(state),
         _ => None,
     }
 }

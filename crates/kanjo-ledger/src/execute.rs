@@ -6,7 +6,7 @@
 
 use crate::admission::{Verified, signers_record, unknown_author, verify_again};
 use crate::ledger::{BlockContext, Ledger};
-use crate::scratch::{Before, Touched, UserDraft, WalletDraft};
+use crate::scratch::{Before, Touched, UserDraft, WEIGHT_MAX, WalletDraft, weight};
 use crate::table::Row as _;
 use crate::turn::Turn;
 use bytes::Bytes;
@@ -61,7 +61,8 @@ impl Ledger {
         let mut failure = None;
         for (number, operation) in (0u32..).zip(&body.operations) {
             turn.number = number;
-            if let Err(code) = self.apply(&turn, operation) {
+            let done = self.apply(&turn, operation).and_then(|()| self.check_weight());
+            if let Err(code) = done {
                 failure = Some((code, number));
                 break;
             }
@@ -251,6 +252,11 @@ impl Ledger {
         }
     }
 
+    /// Is what this transaction changes still within what one may change?
+    fn check_weight(&self) -> Step {
+        if self.scratch.weight > WEIGHT_MAX { Err(ResultCode::TooMuch) } else { Ok(()) }
+    }
+
     pub(crate) fn user_known(&self, id: &UserId) -> bool {
         self.scratch.users.position(id).is_some() || self.users.find(id).is_some()
     }
@@ -315,6 +321,7 @@ impl Ledger {
     /// here, the transaction when it is committed.
     pub(crate) fn draft_standing(&mut self, mut record: Record) {
         let Some((table, key)) = record.place() else { return };
+        self.scratch.weight = self.scratch.weight.saturating_add(weight(&record));
         let old = self.standing(table).get(&key);
         let version = old.map_or(0, |row| row.record.version()) + 1;
         let previous = old.map_or(Hash::ZERO, |row| row.hash());

@@ -12,6 +12,7 @@ use kanjo_types::money::{Direction, FreezeTarget, Role, Scope};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::policy::{Fee, Policy};
 use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
+use kanjo_types::standing::AuthorityRecord;
 use kanjo_types::{Amount, TokenId, UserId, WalletId};
 
 /// A day of ledger time.
@@ -68,9 +69,16 @@ impl Ledger {
         self.tokens.get(&token).map(|row| &row.record)
     }
 
+    /// The record whose policy holds in this transaction: what it changes of a policy itself
+    /// counts from the next one on, so that records refer to the policy they were made under.
+    fn ruling_record(&self, token: TokenId) -> Option<&TokenRecord> {
+        let recorded = self.tokens.get(&token).map(|row| &row.record);
+        recorded.or_else(|| self.scratch.tokens.get(&token))
+    }
+
     /// The policy in force, for a token that is known; the plain one when it has no rules.
     pub(crate) fn policy(&self, token: TokenId, time_ms: u64) -> Option<&Policy> {
-        let rules = self.token_record(token)?.rules.as_deref();
+        let rules = self.ruling_record(token)?.rules.as_deref();
         rules.map(|rules| rules.at(time_ms))
     }
 
@@ -391,7 +399,7 @@ impl Ledger {
         to: WalletId,
         amount: Amount,
     ) -> Step {
-        let record = self.token_record(token).ok_or(ResultCode::UnknownToken)?;
+        let record = self.ruling_record(token).ok_or(ResultCode::UnknownToken)?;
         let rules = record.rules.as_deref().map(|rules| Rules::of(rules.at(turn.time_ms())));
         let from_owner = self.wallet_owner(from, token).ok_or(ResultCode::UnknownSourceWallet)?;
         let to_owner = self.wallet_owner(to, token).ok_or(ResultCode::UnknownTargetWallet)?;
@@ -429,6 +437,22 @@ impl Ledger {
         Ok(Payment { token, from, from_owner, to, to_owner, amount })
     }
 
+    /// The holders of a role before this transaction: as with new keys, new holders count from the
+    /// next one on. Of a token made in this transaction, those it is made with.
+    pub(crate) fn authority_record(&self, scope: Scope, role: Role) -> Option<&AuthorityRecord> {
+        let key = RowKey::authority(scope, role);
+        let is_new = matches!(scope, Scope::Token(token) if self.tokens.find(&token).is_none());
+        let record = if is_new {
+            self.standing_record(Table::Authorities, key)
+        } else {
+            self.standing(Table::Authorities).get(&key).map(|row| &row.record)
+        };
+        match record {
+            Some(Record::Authority(record)) => Some(record),
+            _ => None,
+        }
+    }
+
     /// How many of the signers hold a role, and how many it takes. A role of a token without a
     /// record of its own is held by the issuer alone. `None` when the scope is unknown.
     pub(crate) fn authority(
@@ -437,9 +461,7 @@ impl Ledger {
         scope: Scope,
         role: Role,
     ) -> Option<(usize, usize)> {
-        if let Some(Record::Authority(record)) =
-            self.standing_record(Table::Authorities, RowKey::authority(scope, role))
-        {
+        if let Some(record) = self.authority_record(scope, role) {
             let signing = record.holders.iter().filter(|holder| turn.signed_by(holder));
             return Some((signing.count(), usize::from(record.threshold)));
         }

@@ -2,6 +2,7 @@
 
 use crate::table::Slot;
 use hashbrown::HashMap;
+use kanjo_types::money::Act;
 use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
 use kanjo_types::stored::Location;
 use kanjo_types::{Access, Amount, Hash, PendingId, TokenId, UserId, WalletId};
@@ -70,6 +71,24 @@ impl<K: Copy + Eq + std::hash::Hash, D> Drafts<K, D> {
     }
 }
 
+/// Most that one transaction may draft beside the balances, by [`weight`]. An operation of a few
+/// bytes can change much that earlier ones have put on the ledger: 64 linked pending payments, a
+/// bundle with all its legs.
+pub(crate) const WEIGHT_MAX: usize = 16_384;
+
+/// How much a record counts for: one, and one for each part of those that can be large. A part
+/// takes no more than 128 bytes.
+pub(crate) fn weight(record: &Record) -> usize {
+    1 + match record {
+        Record::Bundle(bundle) => bundle.legs.len() + bundle.conditions.len(),
+        Record::Act(act) => match &act.act {
+            Act::Reverse { originals, trail, .. } => (originals.len() + trail.len()) / 4,
+            _ => 0,
+        },
+        _ => 0,
+    }
+}
+
 /// A new version of a user.
 pub(crate) struct UserDraft {
     pub access: Access,
@@ -120,6 +139,8 @@ pub(crate) struct Scratch {
     pub order: Vec<Touched>,
     /// Fees taken.
     pub fees: Vec<(TokenId, Amount)>,
+    /// How much was drafted beside the balances ([`weight`]).
+    pub weight: usize,
     /// The last reservation of this transaction, to which the next one may be linked.
     pub chain: Option<PendingId>,
     /// Symbols of tokens created by this transaction.
@@ -137,6 +158,7 @@ impl Scratch {
         self.standing.clear();
         self.order.clear();
         self.fees.clear();
+        self.weight = 0;
         self.chain = None;
         self.new_symbols.clear();
         self.wallet_slots.clear();

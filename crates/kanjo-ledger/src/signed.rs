@@ -33,6 +33,11 @@ impl Signed {
             .checked_add(Self::between(new.overdraft.0, old.overdraft.0))
     }
 
+    /// As much the other way.
+    pub(crate) fn negated(self) -> Self {
+        Self::new(!self.negative, self.magnitude)
+    }
+
     /// Sum, or `None` outside ±(2¹²⁸ − 1).
     pub(crate) fn checked_add(self, other: Self) -> Option<Self> {
         if self.negative == other.negative {

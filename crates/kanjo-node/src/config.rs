@@ -14,7 +14,8 @@ pub struct Config {
     pub block_interval_ms: u64,
     /// A block is cut at this many transactions.
     pub block_transactions_max: usize,
-    /// A block is cut at this many bytes of transactions.
+    /// A block is cut at this many bytes, about: transactions and what they change beside the
+    /// balances.
     pub block_bytes_max: usize,
     /// Every partition is checkpointed about once in this many seconds while the ledger changes.
     pub checkpoint_interval_s: u64,

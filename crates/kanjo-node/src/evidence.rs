@@ -5,6 +5,7 @@ use crate::history::{HistoryError, Walk, read_block, rows_at};
 use crate::shared::{Health, Shared};
 use kanjo_ledger::Verified;
 use kanjo_ledger::block::{receipt_hash, rows_root};
+use kanjo_ledger::evidence::needs_before;
 use kanjo_proof::merkle;
 use kanjo_types::money::Evidence;
 use kanjo_types::outcome::Refusal;
@@ -102,11 +103,10 @@ fn receipt_path(block: &Block, at: Location) -> Option<Vec<Hash>> {
     merkle::inclusion(&hashes, at.position as usize)
 }
 
-/// The versions before the wallet states that a transaction made, in their order; block by block,
+/// The versions before the wallet states and claims that a transaction made, in their order; block by block,
 /// so that each is read once.
 fn before(shared: &Shared, entry: &Entry) -> Result<Vec<Record>, NoEvidence> {
-    let has_one =
-        |row: &&Row| matches!(&row.record, Record::WalletState(state) if state.version > 1);
+    let has_one = |row: &&Row| needs_before(&row.record);
     let mut wanted: Vec<(Location, usize, &Row)> = Vec::new();
     for (number, row) in entry.rows.iter().filter(has_one).enumerate() {
         wanted.push((row.previous_at, number, row));

@@ -10,6 +10,7 @@ use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use kanjo_api::SubmitOutcome;
+use kanjo_ledger::block::bytes_of;
 use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_types::stored::{Entry, Location};
 use parking_lot::RwLockWriteGuard;
@@ -201,7 +202,7 @@ impl Sequencer {
             // A ledger that can't do it is broken: nothing may be made.
             let entries = due.expect("what is due can always be recorded");
             assert!(!entries.is_empty(), "the agenda names something to do");
-            self.open.bytes += entries.iter().map(|entry| entry.raw.len()).sum::<usize>();
+            self.open.bytes += entries.iter().map(bytes_of).sum::<usize>();
             self.open.entries = entries;
         }
         context
@@ -228,7 +229,7 @@ impl Sequencer {
                 let entry = ledger.execute(context, position, &verified)?;
                 let at = Location { height: context.height, position };
                 let outcome = recorded(&entry, at);
-                self.open.bytes += entry.raw.len();
+                self.open.bytes += bytes_of(&entry);
                 self.open.entries.push(entry);
                 Ok(outcome)
             });

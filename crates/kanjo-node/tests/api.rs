@@ -16,7 +16,7 @@ use kanjo_node::RunningNode;
 use kanjo_proof::{Fact, ProofFile};
 use kanjo_store::disk::RealDisk;
 use kanjo_types::outcome::Refusal;
-use kanjo_types::transaction::{OPERATIONS_MAX, TRANSACTION_BYTES_MAX};
+use kanjo_types::transaction::{OPERATIONS_MAX, REVERSAL_BYTES_MAX};
 use kanjo_types::{
     Amount, Hash, Operation, Record, ResultCode, SignedTransaction, TokenId, TransactionBody,
     UserId, WalletId, codec,
@@ -121,7 +121,7 @@ fn frames_that_are_cut_too_many_or_too_large_are_refused_whole() {
     let mut longer = good.clone();
     longer.extend([7, 0]);
     assert_refused(&post_binary(address, &longer), 422, "malformed", "cut short");
-    let too_long = u32::try_from(TRANSACTION_BYTES_MAX + 1).expect("fits").to_le_bytes();
+    let too_long = u32::try_from(REVERSAL_BYTES_MAX + 1).expect("fits").to_le_bytes();
     assert_refused(&post_binary(address, &too_long), 413, "too_large", "frame at byte 0");
     let endless = [&good[..], &[0xff; 8]].concat();
     assert_refused(&post_binary(address, &endless), 413, "too_large", "frame at byte");

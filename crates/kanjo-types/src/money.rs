@@ -563,7 +563,8 @@ pub struct Evidence {
     pub path: Vec<Hash>,
     /// All record versions it made, in order.
     pub rows: Vec<Record>,
-    /// The versions before those wallet states in `rows` that have one, in the same order.
+    /// The versions before those wallet states and claims in `rows` that have one, in the same
+    /// order.
     pub before: Vec<Record>,
 }
 

@@ -128,6 +128,7 @@ codes! {
         WalletNotApproved = 69, "wallet_not_approved", "Condition not met: the wallet is not approved for the token.";
         TooEarly = 70, "too_early", "Condition not met: the time has not come.";
         TooLate = 71, "too_late", "Condition not met: the time has passed.";
+        TooMuch = 72, "too_much", "The operations up to this one change more than one transaction may; split it.";
     }
 }
 

@@ -251,8 +251,8 @@ pub struct ActRecord {
     pub rejected_by: Option<UserId>,
     /// Last ledger time at which holders can agree.
     pub expires_ms: u64,
-    /// Relation: hash of the record of the authority at the last change (zero: the token's issuer
-    /// alone, by its token record).
+    /// Relation: hash of the record of the authority before the last change (zero: the token's
+    /// issuer alone, by its token record; or the token was made in the same transaction).
     pub authority: Hash,
     /// Relation: hash of the token's record, with its policy, before the last change (zero for
     /// acts on users).

@@ -8,7 +8,7 @@ use crate::id::{
     ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
     WalletId,
 };
-use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, Order, WhenShort};
+use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, ORIGINALS_MAX, Order, WhenShort};
 use crate::outcome::Refusal;
 use crate::policy::Policy;
 use crate::shape::Flaw;
@@ -26,6 +26,9 @@ pub const KEYS_MAX: usize = 8_190;
 /// Most bytes of one signed transaction: room for the largest batch of the largest operation of
 /// common kinds.
 pub const TRANSACTION_BYTES_MAX: usize = 2 << 20;
+/// Most bytes of one that brings evidence: what a large batch made takes more room than the batch,
+/// and must not be irreversible for its size.
+pub const REVERSAL_BYTES_MAX: usize = 24 << 20;
 /// Most bytes of a payment's reference.
 pub const REFERENCE_BYTES_MAX: usize = 64;
 /// Most characters of a token symbol.
@@ -365,6 +368,12 @@ impl TransactionBody {
         }
     }
 
+    /// Of how many transactions it brings evidence.
+    #[must_use]
+    pub fn evidence(&self) -> usize {
+        self.operations.iter().map(Operation::evidence).sum()
+    }
+
     /// The id: what the author signs.
     #[must_use]
     pub fn id(&self) -> TransactionId {
@@ -395,6 +404,10 @@ impl TransactionBody {
         let keys: usize = self.operations.iter().map(Operation::keys).sum();
         if keys > KEYS_MAX {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
+        }
+        // Each may need the header of another block.
+        if self.evidence() > ORIGINALS_MAX {
+            return Err(Refused::new(Refusal::TooLarge, "operations: at most 256 of evidence"));
         }
         for (position, operation) in self.operations.iter().enumerate() {
             let parties = match operation {
@@ -438,6 +451,14 @@ impl Operation {
                 Act::Recover { access, .. } => access.keys().len(),
                 _ => 0,
             },
+            _ => 0,
+        }
+    }
+
+    /// Of how many transactions it brings evidence.
+    fn evidence(&self) -> usize {
+        match self {
+            Self::Act { evidence, .. } | Self::ApproveAct { evidence, .. } => evidence.len(),
             _ => 0,
         }
     }

@@ -60,10 +60,6 @@ fn freezes_are_made_and_ended() {
 
 #[test]
 fn what_the_policy_does_not_permit_is_not_even_proposed() {
-    let set_role = |bench: &Bench| Act::SetRole {
-        token: TOKEN,
-        grant: bench.grant(Role::Guardian, &["bob"], 1),
-    };
     for policy in [Policy::default(), Policy { credit: true, ..Policy::default() }] {
         let mut bench = Bench::new(&NAMES, policy.clone());
         let originals = vec![TransactionId(Hash([1; 32]))];
@@ -74,7 +70,6 @@ fn what_the_policy_does_not_permit_is_not_even_proposed() {
             terms(&bench, false, 1, 0, 0),
             terms(&bench, false, 0, 0, 1),
             reverse,
-            set_role(&bench),
         ];
         if policy.is_plain() {
             forbidden.push(terms(&bench, false, 0, 1, 0));

@@ -302,3 +302,29 @@ fn a_reversal_is_proposed_and_then_approved_with_evidence() {
     assert_eq!(balances(&bench), [0, 100, 0, 0, 0, 0]);
     assert_eq!(bench.run(&["bank"], approve(vec![])).result, ResultCode::ActClosed);
 }
+
+#[test]
+fn the_largest_batch_of_payments_can_be_undone() {
+    use kanjo_types::transaction::{OPERATIONS_MAX, TRANSACTION_BYTES_MAX};
+    let mut bench = bench(MovedOn::Refuse);
+    bench.issue("ann", 20_000);
+    let owner = bench.user("bob");
+    let numbers = || 1..=OPERATIONS_MAX as u64;
+    let opened = numbers().map(|number| Operation::CreateWallet { owner, number }).collect();
+    bench.done(&["bob"], opened);
+    let chain = bench.ledger.chain();
+    let pay = |number| Operation::Transfer {
+        token: TOKEN,
+        from: WalletId::derive(chain, bench.user("ann"), 0),
+        to: WalletId::derive(chain, owner, number),
+        amount: Amount(1),
+        reference: String::new(),
+    };
+    let batch: Vec<Operation> = numbers().map(pay).collect();
+    bench.done(&["ann"], batch.clone());
+    let second = bench.done(&["ann"], batch);
+    let undo = reverse(&bench, &[second], &[]);
+    assert!(kanjo_types::codec::to_bytes(&undo).len() > TRANSACTION_BYTES_MAX);
+    assert_eq!(bench.run(&["bank"], vec![undo]).result, ResultCode::Ok);
+    assert_eq!(bench.balance("ann"), 20_100 - OPERATIONS_MAX as u128);
+}
