@@ -106,7 +106,7 @@ impl Client {
         original: TransactionId,
         token: TokenId,
     ) -> Result<String, ClientError> {
-        self.proof(&format!("reversals/{original}?token={token}"))
+        self.proof_of_record(Table::Reversals, RowKey::reversal(original, token))
     }
 
     /// What a transaction did, provable against the hash of its block's header.

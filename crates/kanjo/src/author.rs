@@ -296,7 +296,9 @@ pub fn submit(client: &Client, signed: &SignedTransaction) -> Done<Sent> {
             Ok(Sent::Recorded { id, height, position })
         }
         SubmitOutcome::Recorded { id, height, result, failed_operation, .. } => {
-            let at = failed_operation.filter(|_| signed.body.operations.len() > 1);
+            let parties = |one: &&Operation| matches!(one, Operation::Parties { .. });
+            let count = signed.body.operations.iter().filter(|one| !parties(one)).count();
+            let at = failed_operation.filter(|_| count > 1);
             let at = at.map_or_else(String::new, |at| format!(" at operation {}", at + 1));
             let message = format!(
                 "{} It failed{at} and is recorded as failed in block {height} (transaction {id}); \

@@ -95,7 +95,7 @@ impl<'a> Seen<'a> {
             reserved: extra.reserved,
             overdraft: extra.overdraft,
             claims: extra.claims,
-            available: available(state, terms.as_ref()),
+            available: available(state, policy, terms.as_ref()),
             frozen,
             terms,
             version: state.version,
@@ -141,15 +141,20 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What a wallet could pay, freezes and limits aside.
-fn available(state: &StateRow, terms: Option<&TermsView>) -> Amount {
+/// What a wallet could pay, freezes and limits aside. Credit and floor hold as far as the policy in
+/// force permits them.
+fn available(state: &StateRow, policy: Option<&Policy>, terms: Option<&TermsView>) -> Amount {
     let extra = state.extra();
     if extra.claims > Amount::ZERO {
         return Amount::ZERO;
     }
-    let (credit, floor) =
-        terms.map_or((Amount::ZERO, Amount::ZERO), |terms| (terms.credit, terms.floor));
-    let own = state.balance.0.saturating_sub(floor.0);
-    let borrowed = credit.0.saturating_sub(extra.overdraft.0);
+    let held = |permits: fn(&Policy) -> bool, what: fn(&TermsView) -> Amount| {
+        let terms = terms.filter(|_| policy.is_some_and(permits));
+        terms.map_or(0, |terms| what(terms).0)
+    };
+    let floor = held(|policy| policy.floors, |terms| terms.floor);
+    let credit = held(|policy| policy.credit, |terms| terms.credit);
+    let own = state.balance.0.saturating_sub(floor);
+    let borrowed = credit.saturating_sub(extra.overdraft.0);
     Amount(own.saturating_add(borrowed))
 }

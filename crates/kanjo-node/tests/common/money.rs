@@ -1,8 +1,11 @@
 //! What tests of the rules of money share: a token with rules, several signers, typed answers.
 
-use super::{Answer, NOON, World, get, key};
+use super::{Answer, HandClock, NOON, World, get, key, must_end};
 use kanjo_api::{RecordPage, RecordView, SubmitOutcome};
 use kanjo_client::Client;
+use kanjo_node::RunningNode;
+use kanjo_proof::{Fact, ProofFile};
+use kanjo_store::disk::RealDisk;
 use kanjo_types::money::{Act, Evidence, Grant, Order, Reason, WhenShort};
 use kanjo_types::policy::{Fee, MovedOn, Policy, ReversalRule};
 use kanjo_types::record::RowKey;
@@ -12,6 +15,7 @@ use kanjo_types::{
 };
 use serde::de::DeserializeOwned;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The token with rules: the third of the ledger.
 pub const EUR: TokenId = TokenId(3);
@@ -184,4 +188,33 @@ pub fn hex(key: RowKey) -> String {
 
 pub fn assert_code(answer: &Answer, status: u16, code: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{}", answer.text());
+}
+
+pub fn start(accounts: u64) -> (World, Arc<HandClock>, RunningNode) {
+    let (world, clock) = (World::new(accounts), HandClock::at(NOON));
+    let node = world.start_with_clock(clock.clone());
+    (world, clock, node)
+}
+
+pub fn stop_and_audit(world: &World, node: RunningNode) {
+    must_end("stop", move || node.stop()).expect("a clean stop");
+    world.assert_audit_clean(Arc::new(RealDisk));
+}
+
+pub fn evidence(address: SocketAddr, id: TransactionId) -> Evidence {
+    read(address, &format!("/v1/transactions/{id}/evidence"))
+}
+
+pub fn proven(world: &World, address: SocketAddr, path: &str) -> Fact {
+    let answer = get(address, path);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    let file = ProofFile::from_json(&answer.text()).expect("a proof file");
+    file.check(&world.genesis).unwrap_or_else(|error| panic!("{path}: {error}")).fact
+}
+
+/// Users by ascending id.
+pub fn sorted(world: &World, users: &[usize]) -> Vec<UserId> {
+    let mut users: Vec<UserId> = users.iter().map(|user| world.users[*user]).collect();
+    users.sort_unstable();
+    users
 }

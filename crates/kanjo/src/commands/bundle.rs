@@ -153,7 +153,9 @@ fn resolve(session: &Session, args: &ContentArgs) -> Done<Content> {
 pub fn bundle(ctx: &Context, command: BundleCommand) -> Done {
     match command {
         BundleCommand::New(args) => new(ctx, &args),
-        BundleCommand::Sign { file, keys } => sign_file(ctx, &file, &keys),
+        BundleCommand::Sign { file, keys } => {
+            sign_file(ctx, &file, &keys, ["bundle sign", "bundle send"])
+        }
         BundleCommand::Send { file } => submit_file(ctx, &file),
         BundleCommand::Propose(args) => propose(ctx, &args),
         BundleCommand::Agree(args) => answer_as(ctx, &args, true),

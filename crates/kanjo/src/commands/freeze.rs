@@ -16,6 +16,7 @@ use serde_json::json;
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
     arg_required_else_help = true,
     after_help = "Example:\n  kanjo freeze alice --token JPY --reason FRAUD --reference \"case 7\"\n  \
     kanjo freeze alice --user --token JPY --reason FRAUD --outgoing --until 30d\n  \
@@ -26,7 +27,7 @@ pub struct FreezeArgs {
     #[command(subcommand)]
     command: Option<FreezeCommand>,
     #[command(flatten)]
-    freeze: Option<NewFreeze>,
+    freeze: NewFreeze,
 }
 
 #[derive(Debug, Subcommand)]
@@ -40,6 +41,9 @@ enum FreezeCommand {
 struct NewFreeze {
     #[command(flatten)]
     target: TargetArgs,
+    /// Token symbol or number.
+    #[arg(long, value_name = "SYMBOL", required = true)]
+    token: Option<String>,
     /// Only payments to it.
     #[arg(long, conflicts_with = "outgoing")]
     incoming: bool,
@@ -65,9 +69,6 @@ struct TargetArgs {
     /// Everything in the token.
     #[arg(long, conflicts_with = "target")]
     token_wide: bool,
-    /// Token symbol or number.
-    #[arg(long, value_name = "SYMBOL")]
-    token: String,
 }
 
 /// Options of `kanjo unfreeze`.
@@ -79,6 +80,9 @@ struct TargetArgs {
 pub struct UnfreezeArgs {
     #[command(flatten)]
     target: TargetArgs,
+    /// Token symbol or number.
+    #[arg(long, value_name = "SYMBOL")]
+    token: String,
     #[command(flatten)]
     order: OrderArgs,
 }
@@ -97,16 +101,16 @@ impl TargetArgs {
 
 /// Runs `kanjo freeze`.
 pub fn freeze(ctx: &Context, args: &FreezeArgs) -> Done {
-    match (&args.command, &args.freeze) {
-        (Some(FreezeCommand::List(list)), _) => show_list(ctx, list),
-        (None, Some(new)) => start(ctx, new),
-        (None, None) => Err(Fail::usage("say what to freeze: kanjo freeze WALLET --token SYMBOL")),
+    match &args.command {
+        Some(FreezeCommand::List(list)) => show_list(ctx, list),
+        None => start(ctx, &args.freeze),
     }
 }
 
 fn start(ctx: &Context, args: &NewFreeze) -> Done {
+    let symbol = args.token.as_deref().ok_or_else(|| Fail::usage("give --token SYMBOL"))?;
     let session = ctx.session()?;
-    let token = session.token(&args.target.token)?;
+    let token = session.token(symbol)?;
     let target = args.target.resolve(&session)?;
     let direction = match (args.incoming, args.outgoing) {
         (true, _) => Direction::Incoming,
@@ -134,7 +138,7 @@ fn start(ctx: &Context, args: &NewFreeze) -> Done {
 /// Runs `kanjo unfreeze`.
 pub fn unfreeze(ctx: &Context, args: &UnfreezeArgs) -> Done {
     let session = ctx.session()?;
-    let token = session.token(&args.target.token)?;
+    let token = session.token(&args.token)?;
     let target = args.target.resolve(&session)?;
     let act = Act::Unfreeze { token: token.id, target };
     let ordered = order(ctx, &session, act, Vec::new(), &args.order, Some("CLEARED"))?;

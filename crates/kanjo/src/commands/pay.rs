@@ -12,7 +12,7 @@ use clap::Args;
 use kanjo_api::TokenView;
 use kanjo_client::now_ms;
 use kanjo_types::money::Condition;
-use kanjo_types::{Hash, Operation, WalletId};
+use kanjo_types::{Amount, Hash, Operation, WalletId};
 use serde_json::json;
 
 /// Options of `kanjo pay`.
@@ -110,17 +110,27 @@ pub fn pay_with(ctx: &Context, args: &PaymentArgs, sign: &SignArgs) -> Done {
     let requirements = conditions.into_iter().map(|condition| Operation::Require { condition });
     let operations = requirements.chain([transfer]).collect();
     let sent = send(ctx, &session, Authored { author, access, operations }, sign)?;
+    let fee = fee(&token, from, amount);
     let json = json!({
         "token": token.id, "symbol": token.symbol, "from": from, "to": to, "amount": amount,
-        "sent": sent,
+        "fee": fee, "sent": sent,
     });
     ctx.answer(&json, || {
-        let shown =
-            format!("{} {}", group_digits(&amount.to_decimal(token.decimals)), token.symbol);
+        let money = |amount: Amount| {
+            format!("{} {}", group_digits(&amount.to_decimal(token.decimals)), token.symbol)
+        };
+        let shown = money(amount);
         let (from, to) = (session.wallet_label(from), session.wallet_label(to));
         if matches!(sent, Sent::Recorded { .. }) {
-            say!("Paid {} from {from} to {to}.", bold(&shown));
+            let fee = fee.map_or_else(String::new, |fee| format!(", and a fee of {}", money(fee)));
+            say!("Paid {} from {from} to {to}{fee}.", bold(&shown));
         }
         say!("  {}", dim(&sent.sentence()));
     })
+}
+
+/// What the payment costs its payer on top, by the policy in force.
+fn fee(token: &TokenView, from: WalletId, amount: Amount) -> Option<Amount> {
+    let fee = token.policy.fee.filter(|fee| fee.receiver != from)?;
+    fee.of(amount).filter(|fee| *fee != Amount::ZERO)
 }

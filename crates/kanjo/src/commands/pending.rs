@@ -212,7 +212,7 @@ fn settle(ctx: &Context, args: &SettleArgs, post: Option<Option<&str>>) -> Done 
     let status = after.as_ref().map(|record| record.status);
     ctx.answer(&json!({ "pending": args.pending, "status": status, "sent": sent }), || {
         if let Some(record) = &after {
-            say!("{}.", bold(&status_text(record, &labels)));
+            say!("{}: {}.", bold("Done"), status_text(record, &labels));
             if !record.members.is_empty() {
                 say!("  with {} linked to it", record.members.len());
             }

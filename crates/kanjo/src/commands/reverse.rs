@@ -74,17 +74,17 @@ pub fn reverse(ctx: &Context, args: &ReverseArgs) -> Done {
     for one in reversals.iter().flat_map(|reversal| &reversal.moves) {
         let wallet = session.wallet_label(one.wallet);
         if one.taken.0 > 0 {
-            say!("  {wallet} gives back {}", labels.money(token.id, one.taken));
+            say!("  {} is taken back of {wallet}", labels.money(token.id, one.taken));
         }
         if one.given.0 > 0 {
-            say!("  {wallet} gets back {}", labels.money(token.id, one.given));
+            say!("  {} is given back to {wallet}", labels.money(token.id, one.given));
         }
     }
     for claim in &claims {
         let (debtor, creditor) =
             (session.wallet_label(claim.debtor), session.wallet_label(claim.creditor));
         let amount = labels.money(token.id, claim.amount);
-        say!("  {debtor} owes {creditor} {amount}: claim {}", claim.id);
+        say!("  of that, {debtor} still owes {creditor} {amount}: claim {}", claim.id);
     }
     if is_done && let Some(first) = originals.first() {
         ctx.next(&format!("proof reversal {first} --token {}", token.symbol));

@@ -69,7 +69,7 @@ pub fn tx(ctx: &Context, command: TxCommand) -> Done {
             let sign = SignArgs { keys: Vec::new(), valid_for, draft: Some(out) };
             pay_with(ctx, &payment, &sign)
         }
-        TxCommand::Sign { file, keys } => sign_file(ctx, &file, &keys),
+        TxCommand::Sign { file, keys } => sign_file(ctx, &file, &keys, ["tx sign", "tx submit"]),
         TxCommand::Submit { file } => submit_file(ctx, &file),
     }
 }
@@ -98,8 +98,14 @@ fn read_draft(path: &Path) -> Done<Cosigning> {
     Ok(draft)
 }
 
-/// Adds signatures to a draft: of the given keys, or of those found in the home directory.
-pub fn sign_file(ctx: &Context, path: &Path, keys: &[String]) -> Done {
+/// Adds signatures to a draft: of the given keys, or of those found in the home directory. The
+/// commands are those for the next signer, and for sending it.
+pub fn sign_file(
+    ctx: &Context,
+    path: &Path,
+    keys: &[String],
+    [again, send]: [&str; 2],
+) -> Done {
     let mut draft = read_draft(path)?;
     let book = ctx.home.book(draft.body().chain)?;
     let labels = Labels::offline(&book);
@@ -115,7 +121,7 @@ pub fn sign_file(ctx: &Context, path: &Path, keys: &[String]) -> Done {
     let (found, needed) = draft.progress();
     if found == before && found < needed {
         return Err(Fail::new("no_key", "none of the keys that are still needed is here")
-            .next(format!("give the key that signs: kanjo tx sign {} --key KEY", path.display())));
+            .next(format!("give the key that signs: kanjo {again} {} --key KEY", path.display())));
     }
     write_draft(path, &draft, true)?;
     let signers = draft.progress_by_signer();
@@ -129,9 +135,9 @@ pub fn sign_file(ctx: &Context, path: &Path, keys: &[String]) -> Done {
             say!("  {} has given {found} of {needed}", labels.user(signer.user));
         }
         if found < needed {
-            ctx.next(&format!("tx sign {} --key KEY (by another signer)", path.display()));
+            ctx.next(&format!("{again} {} --key KEY (by another signer)", path.display()));
         } else {
-            ctx.next(&format!("tx submit {}", path.display()));
+            ctx.next(&format!("{send} {}", path.display()));
         }
     })
 }
