@@ -163,9 +163,11 @@ impl Cosigning {
 
     /// Every key position with its key and the position of its signer.
     fn places(&self) -> impl Iterator<Item = (u8, &PublicKey, usize)> {
-        let keys = self.signers.iter().enumerate().flat_map(|(signer, one)| {
-            one.access.keys().iter().map(move |key| (key, signer))
-        });
+        let keys = self
+            .signers
+            .iter()
+            .enumerate()
+            .flat_map(|(signer, one)| one.access.keys().iter().map(move |key| (key, signer)));
         (0..=u8::MAX).zip(keys).map(|(position, (key, signer))| (position, key, signer))
     }
 
@@ -242,8 +244,11 @@ impl Cosigning {
             return Err(CosignError::SignedAlready(public));
         };
         let open = |signer: usize| progress.get(signer).is_some_and(|one| !one.is_complete());
-        let wanted: Vec<u8> =
-            fresh.iter().filter(|(_, signer)| open(*signer)).map(|(position, _)| *position).collect();
+        let wanted: Vec<u8> = fresh
+            .iter()
+            .filter(|(_, signer)| open(*signer))
+            .map(|(position, _)| *position)
+            .collect();
         if wanted.is_empty() {
             let needed = progress.get(first).map_or(0, |one| one.needed);
             return Err(CosignError::Complete(needed));

@@ -1,6 +1,7 @@
 //! Decoders of the canonical encoding and of stored blocks.
 
 use kanjo_types::codec::{self, Compact, to_bytes};
+use kanjo_types::money::Evidence;
 use kanjo_types::stored::{
     append_entry, append_head, append_tail, decode_head, decode_signed, encode_block,
 };
@@ -43,6 +44,15 @@ pub fn decode_record(data: &[u8]) {
         let in_range = |(_, key): (_, kanjo_types::record::RowKey)| key.partition() < 64;
         assert!(record.place().is_none_or(in_range));
         let _ = (record.hash(), record.previous(), record.transaction());
+    }
+}
+
+/// What a reversal shows of a transaction.
+pub fn decode_evidence(data: &[u8]) {
+    if let Some(evidence) = decode::<Evidence>(data) {
+        let _ = (evidence.header.hash(), evidence.receipt.hash());
+        let rows = evidence.rows.iter().chain(&evidence.before);
+        rows.for_each(|row| assert!(row.place().is_none() || !row.hash().is_zero()));
     }
 }
 

@@ -117,5 +117,22 @@ fn is_true(sample: &Sample, statement: &Statement) -> Option<bool> {
         Fact::Extends { earlier } => {
             is_header(sample, earlier) && earlier.height < statement.at.height
         }
+        Fact::Reversal { made_at, transaction, receipt, reversal, act } => {
+            let made = block_at(sample, made_at)?;
+            let raw = codec::to_bytes(transaction);
+            let is_made = made.entries.iter().any(|entry| {
+                entry.raw == raw
+                    && entry.hash == reversal.original_record
+                    && entry.receipt(rows_root(&entry.rows)) == *receipt
+            });
+            let is_row = |record: Record| {
+                record.place().is_some_and(|place| rows.get(&place) == Some(&record))
+            };
+            is_made
+                && is_header(sample, made_at)
+                && is_row(Record::Reversal(Box::new(reversal.clone())))
+                && is_row(Record::Act(Box::new(act.clone())))
+                && (reversal.original, reversal.act) == (receipt.id, act.id)
+        }
     })
 }

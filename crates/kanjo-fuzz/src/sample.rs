@@ -1,7 +1,9 @@
 //! A small real ledger: a genesis with one voter, and one block with two payments and a failed one.
+//! Two rows are put in by hand: that the first payment was reversed, and by which act.
 //!
 //! Proofs are checked against it, and whatever checks is compared with what it really holds.
 
+use bytes::Bytes;
 use kanjo_ledger::block::{genesis_block, roots};
 use kanjo_ledger::{BlockContext, Ledger, prepare_value, verify};
 use kanjo_proof::merkle;
@@ -9,12 +11,15 @@ use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::block::{HEADER_VERSION, Vote, vote_digest};
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::money::{Act, Reason};
+use kanjo_types::policy::Policy;
 use kanjo_types::record::RowKey;
 use kanjo_types::signature::{KeyKind, SecretKey};
-use kanjo_types::stored::{Block, Entry};
+use kanjo_types::standing::{ActRecord, ActStatus, Links, ReversalKind, ReversalRecord};
+use kanjo_types::stored::{Block, Entry, Location, Row};
 use kanjo_types::{
-    Access, Amount, Certificate, Genesis, Header, Operation, PublicKey, Record, Table, TokenId,
-    TransactionBody, UserId, WalletId,
+    Access, ActId, Amount, Certificate, Genesis, Hash, Header, Operation, PublicKey, Record, Table,
+    TokenId, TransactionBody, UserId, WalletId,
 };
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -62,6 +67,7 @@ fn genesis() -> Option<Genesis> {
         name: format!("{symbol} of the sample"),
         decimals,
         issuer: "alice".to_owned(),
+        policy: Policy { freezable: symbol == "GOLD", ..Policy::default() },
     };
     let balances = |pairs: &[(&str, u128)]| {
         pairs.iter().map(|(symbol, amount)| ((*symbol).to_owned(), Amount(*amount))).collect()
@@ -129,9 +135,10 @@ impl Sample {
         block.certificate = sign(&block.header)?;
         let context = BlockContext { height: 1, time_ms: genesis.time_ms + 5 };
         ledger.begin_block(context);
-        let entries = execute(&genesis, &mut ledger, context)?;
+        let mut entries = execute(&genesis, &mut ledger, context)?;
         let effects = ledger.end_block();
         trees.update(&effects.leaves);
+        put_reversal(&mut entries, &mut ledger, &mut trees, &block.header)?;
         let roots = roots(&entries);
         let before = block.header.hash();
         let header = Header {
@@ -172,6 +179,61 @@ impl Sample {
     pub fn user(&self, name: &str) -> Option<UserId> {
         self.genesis.user_id(name)
     }
+}
+
+/// Puts in the second transaction's rows that it reversed the first one, by an act.
+fn put_reversal(
+    entries: &mut [Entry],
+    ledger: &mut Ledger,
+    trees: &mut StateTree,
+    header: &Header,
+) -> Option<()> {
+    let [original, by, ..] = entries else { return None };
+    let (id, token, transaction) = (original.record.id, TokenId(1), by.hash);
+    let links = Links { version: 1, previous: Hash::ZERO, transaction };
+    let act = ActRecord {
+        id: ActId::derive(by.record.id, 0, 0),
+        links,
+        act: Act::Reverse { token, originals: vec![id], trail: vec![] },
+        reason: Reason { code: "ERROR".to_owned(), reference: String::new() },
+        maker: UserId([1; 16]),
+        agreed: vec![UserId([1; 16])],
+        rejected_by: None,
+        expires_ms: header.time_ms,
+        authority: Hash::ZERO,
+        token_record: Hash::ZERO,
+        status: ActStatus::Done,
+    };
+    let reversal = ReversalRecord {
+        original: id,
+        token,
+        links,
+        kind: ReversalKind::Reversed,
+        original_record: original.hash,
+        token_record: Hash::ZERO,
+        act: act.id,
+        moves: vec![],
+    };
+    let records = [Record::Act(Box::new(act)), Record::Reversal(Box::new(reversal))];
+    let made = records.map(|record| {
+        let (hash, previous_at) = (record.hash(), Location::default());
+        Row { record, hash, previous_at, named: false }
+    });
+    // As after a restart: rows that a block says were made are taken in without executing it.
+    let alone = Entry { raw: Bytes::new(), rows: made.to_vec(), ..by.clone() };
+    let block = Block {
+        header: header.clone(),
+        certificate: Certificate { epoch: 0, votes: Vec::new() },
+        entries: vec![alone],
+        genesis_rows: Vec::new(),
+    };
+    ledger.redo(&block, |_| true);
+    for (table, key) in made.iter().filter_map(|row| row.record.place()) {
+        let leaves = ledger.leaves(table, key.partition());
+        trees.load_partition(table, key.partition(), leaves.into_iter());
+    }
+    by.rows.splice(0..0, made);
+    Some(())
 }
 
 /// A block's header with its certificate.

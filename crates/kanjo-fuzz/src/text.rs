@@ -1,8 +1,8 @@
 //! Readers of text: JSON from clients and files, ids, keys and amounts that people type.
 
 use kanjo_types::{
-    Amount, ChainId, Genesis, Hash, Header, PublicKey, Record, SignedTransaction, TransactionId,
-    UserId, WalletId, codec,
+    ActId, Amount, BundleId, ChainId, ClaimId, Genesis, Hash, Header, PendingId, PublicKey, Record,
+    ScheduleId, SignedTransaction, TransactionId, UserId, WalletId, codec,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -65,23 +65,31 @@ pub fn header_json(data: &[u8]) {
 
 /// Reads a text form and asserts that the value's own text is the given one but for capitals and
 /// spaces around.
-fn text<T: FromStr + Display + PartialEq>(given: &str) {
-    let Ok(value) = given.parse::<T>() else { return };
+fn text<T: FromStr + Display + PartialEq>(given: &str) -> bool {
+    let Ok(value) = given.parse::<T>() else { return false };
     let own = value.to_string();
     assert!(own.eq_ignore_ascii_case(given.trim()), "'{given}' is also '{own}'");
     assert!(own.parse::<T>().is_ok_and(|again| again == value));
+    true
 }
 
 /// Ids and hashes.
 pub fn ids_text(data: &[u8]) {
     let Ok(given) = std::str::from_utf8(data) else { return };
-    text::<UserId>(given);
-    text::<WalletId>(given);
     text::<ChainId>(given);
     text::<TransactionId>(given);
     text::<Hash>(given);
-    let both = given.parse::<UserId>().is_ok() && given.parse::<WalletId>().is_ok();
-    assert!(!both, "'{given}' names a user and a wallet");
+    let kinds = [
+        text::<UserId>(given),
+        text::<WalletId>(given),
+        text::<PendingId>(given),
+        text::<BundleId>(given),
+        text::<ScheduleId>(given),
+        text::<ActId>(given),
+        text::<ClaimId>(given),
+    ];
+    let named = kinds.into_iter().filter(|named| *named).count();
+    assert!(named <= 1, "'{given}' names {named} things");
 }
 
 /// Public keys.

@@ -55,7 +55,7 @@ fn block(client: &Client, height: u64) -> Vec<(bool, ResultCode)> {
 }
 
 /// A pending payment of 100 from wallet 0 until NOON + 1 s, and three payments of 10 from wallet 1
-/// at NOON + 2 s, + 3 s, + 4 s.
+/// at NOON + 2 s, a minute and two minutes later.
 fn order(world: &World, client: &Client) -> (PendingId, ScheduleId) {
     let id = done(client, &signed(world, 0, vec![reserve(world, VSM, 0, 1, 100, NOON + 1_000)]));
     let pending = PendingId::derive(id, 0, 0);
@@ -91,12 +91,12 @@ fn due_work_is_done_without_traffic_and_survives_a_restart_between() {
     assert_eq!(balance(&client(&node), world.wallets[2], VSM), FIRST_BALANCE + 10);
     stop(node);
     // Two dates pass while nothing runs; both are made up for.
-    clock.set(NOON + 4_500);
+    clock.set(NOON + 122_500);
     let node = world.start_with_clock(clock.clone());
     wait_until("it ends", || paid(&node, standing) == (3, ScheduleStatus::Ended));
     assert_eq!(balance(&client(&node), world.wallets[2], VSM), FIRST_BALANCE + 30);
     let height = node.height();
-    clock.set(NOON + 90_000);
+    clock.set(NOON + 900_000);
     let_it_look();
     assert_eq!(node.height(), height, "nothing is due any more");
     let status = client(&node).status().expect("a status");
@@ -129,7 +129,7 @@ fn the_agenda_is_the_same_from_checkpoints_from_the_log_and_from_both() {
             std::fs::remove_dir_all(world.data().join(name)).expect("removed");
         }
         let node = world.start_with_clock(clock.clone());
-        clock.set(NOON + 10_000);
+        clock.set(NOON + 130_000);
         wait_until("all is done", || {
             pending(&node, reserved) == PendingStatus::Expired
                 && pending(&node, second[0]) == PendingStatus::Expired
@@ -187,7 +187,7 @@ fn a_schedule_that_cannot_pay_says_so_and_the_stream_of_the_payee_sees_those_tha
     let id = done(&client(&node), &signed(&world, 1, operations));
     let standing = ScheduleId::derive(id, 1, 0);
     let mut changes = client(&node).stream_wallet(world.wallets[0]).expect("a stream");
-    clock.set(NOON + 5_000);
+    clock.set(NOON + 65_000);
     wait_until("it ends", || paid(&node, standing).1 == ScheduleStatus::Ended);
     let Record::Schedule(record) = record(node.address(), "schedules", standing).record else {
         panic!("a schedule")

@@ -5,13 +5,15 @@ use crate::merkle::{self, MerkleError};
 use crate::path::StatePath;
 use crate::proof::{
     AbsenceProof, BlockProof, ExtendsProof, LaterHeader, Proof, ProvenLeaf, ProvenReceipt,
-    ProvenRow, ProvenTransaction, RangeProof, StateProof, TransactionProof, VersionProof,
-    WalletProof,
+    ProvenRow, ProvenTransaction, RangeProof, ReversalProof, StateProof, TransactionProof,
+    VersionProof, WalletProof,
 };
 use crate::state::Leaf;
 use crate::statement::{Fact, Statement};
 use crate::trust::{Final, Trust};
+use kanjo_types::money::Act;
 use kanjo_types::record::{RowKey, WalletRecord};
+use kanjo_types::standing::{ActRecord, ActStatus, ReversalKind, ReversalRecord};
 use kanjo_types::{Genesis, Hash, Header, Record, Table, TokenId, codec};
 
 /// Decodes the Borsh encoding of a [`Proof`] and checks it. Whatever the bytes, it answers and
@@ -46,6 +48,7 @@ impl Proof {
             Self::Transaction(proof) => proof.check(trust)?,
             Self::Block(proof) => proof.check(trust)?,
             Self::Extends(proof) => proof.check(trust)?,
+            Self::Reversal(proof) => proof.check(trust)?,
         };
         Ok(Statement { chain: trust.chain(), at, fact })
     }
@@ -327,5 +330,58 @@ impl ExtendsProof {
         )
         .map_err(in_tree("history"))?;
         Ok((later, Fact::Extends { earlier }))
+    }
+}
+
+/// Checks that the act was done and orders the reversal.
+fn check_order(reversal: &ReversalRecord, act: &ActRecord) -> Result<(), ProofError> {
+    let original = reversal.original;
+    if act.id != reversal.act {
+        return Err(ProofError::OtherAct { expected: reversal.act, found: act.id });
+    }
+    if act.status != ActStatus::Done {
+        return Err(ProofError::ActNotDone(act.id));
+    }
+    let ordered = match (&act.act, reversal.kind) {
+        (Act::Reverse { token, originals, .. }, ReversalKind::Reversed) => {
+            *token == reversal.token && originals.contains(&original)
+        }
+        (Act::Reverse { token, trail, .. }, ReversalKind::Followed) => {
+            *token == reversal.token && trail.contains(&original)
+        }
+        _ => false,
+    };
+    if ordered { Ok(()) } else { Err(ProofError::NotOrdered { act: act.id, original }) }
+}
+
+impl ReversalProof {
+    fn check(&self, trust: &Trust) -> Checked {
+        let (made_at, original) = self.original.check(trust)?;
+        let (at, _) = self.reversal.check(trust)?;
+        let (act_at, _) = self.act.check(trust)?;
+        if at.header != act_at.header {
+            return Err(ProofError::TwoHeaders { reversal: at.header, act: act_at.header });
+        }
+        let wrong = |expected, found| ProofError::WrongRecord { expected, found: kind(found) };
+        let Record::Reversal(reversal) = &self.reversal.row.record else {
+            return Err(wrong("a reversal", &self.reversal.row.record));
+        };
+        let Record::Act(act) = &self.act.row.record else {
+            return Err(wrong("an administrative act", &self.act.row.record));
+        };
+        let Fact::Transaction { transaction, hash, receipt, .. } = original else {
+            return Err(ProofError::NotOrdered { act: act.id, original: reversal.original });
+        };
+        if reversal.original != receipt.id {
+            let (expected, found) = (receipt.id, reversal.original);
+            return Err(ProofError::WrongTransaction { part: "reversal", expected, found });
+        }
+        if reversal.original_record != hash {
+            let found = reversal.original_record;
+            return Err(ProofError::OtherOriginal { expected: hash, found });
+        }
+        check_order(reversal, act)?;
+        let (reversal, act) = (reversal.as_ref().clone(), act.as_ref().clone());
+        Ok((at, Fact::Reversal { made_at, transaction, receipt, reversal, act }))
     }
 }

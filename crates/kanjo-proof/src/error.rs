@@ -5,7 +5,7 @@ use crate::path::StatePathError;
 use kanjo_types::codec::DecodeError;
 use kanjo_types::genesis::GenesisError;
 use kanjo_types::record::RowKey;
-use kanjo_types::{ChainId, Hash, Table, TransactionId};
+use kanjo_types::{ActId, ChainId, Hash, Table, TransactionId};
 
 /// The first thing found wrong with a proof.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -202,5 +202,40 @@ pub enum ProofError {
         earlier: u64,
         /// Height of the second.
         later: u64,
+    },
+    /// Two rows that must be of one moment.
+    #[error("the act is at header {act}, the reversal at header {reversal}; they must be the same")]
+    TwoHeaders {
+        /// Header of the reversal's record.
+        reversal: Hash,
+        /// Header of the act's record.
+        act: Hash,
+    },
+    /// The reversal is of another version of the transaction's record.
+    #[error("the reversal is of transaction record {found}; the transaction's is {expected}")]
+    OtherOriginal {
+        /// Hash of the record of the transaction given.
+        expected: Hash,
+        /// What the reversal names.
+        found: Hash,
+    },
+    /// Another act than the one that ordered the reversal.
+    #[error("the act given is {found}; the reversal names {expected}")]
+    OtherAct {
+        /// What the reversal names.
+        expected: ActId,
+        /// What is given.
+        found: ActId,
+    },
+    /// The act was not done.
+    #[error("act {0} is not done")]
+    ActNotDone(ActId),
+    /// The act does not order what the reversal says.
+    #[error("act {act} does not reverse transaction {original} in this token and in this way")]
+    NotOrdered {
+        /// Which act.
+        act: ActId,
+        /// Which transaction.
+        original: TransactionId,
     },
 }

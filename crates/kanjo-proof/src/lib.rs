@@ -40,6 +40,7 @@ pub mod proof;
 pub mod state;
 pub mod statement;
 pub mod trust;
+mod utc;
 
 pub use check::check_bytes;
 pub use error::ProofError;

@@ -8,8 +8,8 @@
 //!                state_root        transactions_root   receipts_root       history_root
 //!                     │                     │            │                      │
 //!   State Absence Range Wallet        Transaction ──── receipt            Block  Extends
-//!                                                        │ rows_root
-//!                                                     Version
+//!     │                                    │             │ rows_root
+//!     └──────────── Reversal ──────────────┘          Version
 //! ```
 //! Every arrow is a digest that the check recomputes from below, so that whoever changes a byte
 //! anywhere must either forge votes or find a collision.
@@ -176,6 +176,17 @@ pub struct ExtendsProof {
     pub consistency: Vec<Hash>,
 }
 
+/// The transaction was in the ledger, and was reversed, or followed by a reversal.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ReversalProof {
+    /// The transaction in its block.
+    pub original: TransactionProof,
+    /// The record of its reversal, current at some header.
+    pub reversal: StateProof,
+    /// The act that ordered it, current at the same header.
+    pub act: StateProof,
+}
+
 /// Something that is checked from a genesis alone. Binary form: Borsh; file form:
 /// [`crate::ProofFile`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -197,4 +208,6 @@ pub enum Proof {
     Block(BlockProof),
     /// One ledger extends another.
     Extends(ExtendsProof),
+    /// A transaction was reversed.
+    Reversal(Box<ReversalProof>),
 }

@@ -1,8 +1,9 @@
-//! The state commitment: 4 tables × 64 partitions, each an *indexed Merkle tree*.
+//! The state commitment: 14 tables × 64 partitions, each an *indexed Merkle tree*.
 //!
 //! ```text
-//! state root       SHA-256("kanjo/state/1" ‖ RFC 6962 root over 256 partition roots)
-//!                     order: (table, partition) = (0,0) (0,1) … (0,63) (1,0) … (3,63)
+//! state root       SHA-256("kanjo/state/1" ‖ RFC 6962 root over 1,024 partition roots)
+//!                     order: (table, partition) = (0,0) (0,1) … (0,63) (1,0) … (15,63);
+//!                     there are no tables 14 and 15: their roots are 32 zero bytes
 //! partition root   SHA-256("kanjo/part/1" ‖ table u8 ‖ partition u16 ‖ leaves u64 ‖ tree root)
 //! tree root        depth = smallest d with 2^d ≥ leaves;  absent leaves are 32 zero bytes
 //!                        ·
@@ -305,7 +306,7 @@ fn parent(id: u64) -> u64 {
 pub struct StateTree {
     partitions: Vec<Partition>,
     /// The RFC 6962 tree over the partition roots, as a heap: node 1 is its root, nodes 2n and 2n +
-    /// 1 are below node n, and the digest of the leaf of tree t is node 256 + t.
+    /// 1 are below node n, and the digest of the leaf of tree t is node 1,024 + t.
     top: Vec<Hash>,
     root: Hash,
 }

@@ -1,10 +1,11 @@
 //! What a proof that checked has proven, in plain fields and in a few lines for people.
 
+use crate::lines::{Key, Line, ReasonLine, reversal_name, write_extra};
 use crate::trust::Final;
+use crate::utc::Utc;
 use kanjo_types::record::{RowKey, TransactionRecord, WalletRecord, WalletStateRecord};
-use kanjo_types::{
-    ChainId, Hash, Header, Receipt, Record, SignedTransaction, Table, TokenId, UserId, WalletId,
-};
+use kanjo_types::standing::{ActRecord, ReversalMove, ReversalRecord};
+use kanjo_types::{ChainId, Hash, Header, Receipt, Record, SignedTransaction, Table, TokenId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -89,6 +90,19 @@ pub enum Fact {
         /// The earlier header.
         earlier: Final,
     },
+    /// The transaction was in the ledger, and was reversed or followed.
+    Reversal {
+        /// At which final header the transaction is in the ledger.
+        made_at: Final,
+        /// The transaction.
+        transaction: SignedTransaction,
+        /// Its receipt.
+        receipt: Receipt,
+        /// What was done with it.
+        reversal: ReversalRecord,
+        /// By which act.
+        act: ActRecord,
+    },
 }
 
 impl fmt::Display for Statement {
@@ -125,6 +139,7 @@ impl fmt::Display for Fact {
                 }
                 for state in states.iter().take(ROWS_SHOWN_MAX) {
                     write!(f, "\n  {} of token {}", state.balance, state.token)?;
+                    write_extra(f, &state.extra())?;
                 }
                 write_rest(f, states.len())
             }
@@ -147,8 +162,31 @@ impl fmt::Display for Fact {
             Self::Extends { earlier } => {
                 write!(f, "the ledger extends the one at {earlier}, header {}", earlier.header)
             }
+            Self::Reversal { made_at, transaction, reversal, act, .. } => {
+                let (original, author) = (reversal.original, transaction.body.author);
+                let kind = reversal_name(reversal.kind);
+                write!(f, "transaction {original} of user {author}")?;
+                write!(f, "\n  made    {made_at}")?;
+                write!(f, "\n  {kind} in token {} by act {}", reversal.token, act.id)?;
+                write!(f, "\n  reason  {}", ReasonLine(&act.reason))?;
+                for moved in reversal.moves.iter().take(ROWS_SHOWN_MAX) {
+                    write_move(f, reversal.token, moved)?;
+                }
+                write_rest(f, reversal.moves.len())
+            }
         }
     }
+}
+
+fn write_move(f: &mut fmt::Formatter<'_>, token: TokenId, moved: &ReversalMove) -> fmt::Result {
+    let ReversalMove { wallet, taken, given, .. } = moved;
+    if taken.0 > 0 {
+        write!(f, "\n  {taken} of token {token} taken from wallet {wallet}")?;
+    }
+    if given.0 > 0 {
+        write!(f, "\n  {given} of token {token} given to wallet {wallet}")?;
+    }
+    Ok(())
 }
 
 fn write_lines<'a>(
@@ -169,57 +207,6 @@ fn write_rest(f: &mut fmt::Formatter<'_>, count: usize) -> fmt::Result {
     }
 }
 
-/// A row that a key stands for.
-struct Key(Table, RowKey);
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (ids, _) = self.1.0.0.as_chunks::<16>();
-        let (numbers, _) = self.1.0.0.as_chunks::<4>();
-        let id = ids.first().copied().unwrap_or_default();
-        let number = |at: usize| u32::from_be_bytes(numbers.get(at).copied().unwrap_or_default());
-        let (user, wallet) = (UserId(id), WalletId(id));
-        let (first, fifth) = (TokenId(number(0)), TokenId(number(4)));
-        match self.0 {
-            Table::Users if self.1 == RowKey::user(user) => write!(f, "user {user}"),
-            Table::Wallets if self.1 == RowKey::wallet(wallet) => write!(f, "wallet {wallet}"),
-            Table::Tokens if self.1 == RowKey::token(first) => write!(f, "token {first}"),
-            Table::WalletStates if self.1 == RowKey::wallet_state(wallet, fifth) => {
-                write!(f, "token {fifth} in wallet {wallet}")
-            }
-            table => write!(f, "row of {table:?} with key {}", self.1.0),
-        }
-    }
-}
-
-/// A record in one line.
-struct Line<'a>(&'a Record);
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Record::User(user) => write!(f, "user {} (version {})", user.id, user.version),
-            Record::Wallet(wallet) => {
-                let (id, owner) = (wallet.id, wallet.owner);
-                write!(f, "wallet {id} of user {owner} (version {})", wallet.version)
-            }
-            Record::Token(token) => {
-                let (id, symbol) = (token.id, &token.symbol);
-                let (issued, redeemed) = (token.issued, token.redeemed);
-                write!(f, "token {id} {symbol}, issued {issued}, redeemed {redeemed} ")?;
-                write!(f, "(version {})", token.version)
-            }
-            Record::WalletState(state) => {
-                let (balance, token, wallet) = (state.balance, state.token, state.wallet);
-                write!(f, "{balance} of token {token} in wallet {wallet} ")?;
-                write!(f, "(version {})", state.version)
-            }
-            Record::Transaction(transaction) => write!(f, "transaction {}", transaction.id),
-            other => crate::lines::write_line(f, other),
-        }
-    }
-}
-
 /// Who signed.
 struct Signers<'a>(&'a Final);
 
@@ -228,47 +215,5 @@ impl fmt::Display for Signers<'_> {
         let Final { signed_by, voters, .. } = self.0;
         write!(f, "by {} of {voters} voters:", signed_by.len())?;
         signed_by.iter().take(ROWS_SHOWN_MAX).try_for_each(|name| write!(f, " {name}"))
-    }
-}
-
-/// Milliseconds since 1970 as `2026-01-31 23:59:59.999 UTC`.
-struct Utc(u64);
-
-impl fmt::Display for Utc {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
-        // Civil date from a day count (Hinnant): years begin in March, eras have 400 years.
-        let shifted = days + 719_468;
-        let (era, day) = (shifted / 146_097, shifted % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day_of_year = day - (365 * year + year / 4 - year / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = era * 400 + year + u64::from(month <= 2);
-        let (hour, minute) = (ms / 3_600_000, ms / 60_000 % 60);
-        let (second, rest) = (ms / 1_000 % 60, ms % 1_000);
-        write!(f, "{year:04}-{month:02}-{day_of_month:02} ")?;
-        write!(f, "{hour:02}:{minute:02}:{second:02}.{rest:03} UTC")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_civil_dates() {
-        let cases = [
-            (0, "1970-01-01 00:00:00.000 UTC"),
-            (951_782_400_000, "2000-02-29 00:00:00.000 UTC"),
-            (1_709_251_199_999, "2024-02-29 23:59:59.999 UTC"),
-            (1_767_225_600_001, "2026-01-01 00:00:00.001 UTC"),
-            (4_107_542_400_000, "2100-03-01 00:00:00.000 UTC"),
-        ];
-        for (time_ms, text) in cases {
-            assert_eq!(Utc(time_ms).to_string(), text);
-        }
-        assert!(Utc(u64::MAX).to_string().ends_with("UTC"));
     }
 }

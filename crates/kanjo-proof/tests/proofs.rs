@@ -274,7 +274,7 @@ proptest! {
 
     #[test]
     fn several_changes_never_panic(
-        which in 0usize..14,
+        which in 0usize..16,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
         let ledger = sample(1);

@@ -1,4 +1,4 @@
-//! Decoding a block asks for memory in proportion to the bytes it is given, whatever they claim.
+//! Decoding a block, a transaction or a record asks for memory in proportion to the bytes it is given, whatever they claim.
 //!
 //! One test in a process of its own, because the allocator counts for the whole process.
 #![allow(
@@ -10,10 +10,11 @@
 )]
 
 mod ledger;
+mod values;
 
-use kanjo_types::codec;
 use kanjo_types::stored::{append_entry, append_head, decode_block, decode_head, encode_block};
-use ledger::{CHAIN, Ledger, pay};
+use kanjo_types::{Record, SignedTransaction, codec};
+use ledger::{CHAIN, Ledger, pay, reserve};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
@@ -33,8 +34,16 @@ fn bound(input: usize) -> usize {
     1_024 * 1_024 + 64 * 1_024 + 600 * input
 }
 
+/// As [`asked_for`], of readers of one value.
+fn asked_for_values(bytes: &[u8]) -> usize {
+    let region = Region::new(ALLOCATOR);
+    let _ = codec::from_bytes::<SignedTransaction>(bytes).is_ok();
+    let _ = codec::from_bytes::<Record>(bytes).is_ok();
+    region.change().bytes_allocated
+}
+
 fn assert_bounded(name: &str, bytes: &[u8]) {
-    let asked = asked_for(bytes);
+    let asked = asked_for(bytes).max(asked_for_values(bytes));
     assert!(asked <= bound(bytes.len()), "{name}: {} bytes ask for {asked}", bytes.len());
 }
 
@@ -43,7 +52,8 @@ fn a_lie_about_a_length_reserves_no_memory() {
     let (mut ledger, genesis) = Ledger::genesis();
     let payments = |n: u32| (0..n).map(|_| vec![pay(1, 1, 2, 1, "rent")]).collect::<Vec<_>>();
     let small = ledger.next(payments(3));
-    for block in [&genesis, &small] {
+    let reserved = ledger.next(vec![vec![reserve(1, 1, 2, 1), pay(1, 1, 2, 1, "")]]);
+    for block in [&genesis, &small, &reserved] {
         let bytes = encode_block(block);
         assert_bounded("as it is", &bytes);
         // Every place, as a 1-, 4- or 8-byte length that lies as much as it can.
@@ -54,6 +64,20 @@ fn a_lie_about_a_length_reserves_no_memory() {
                     changed.iter_mut().skip(at).take(width).for_each(|byte| *byte = value);
                     assert_bounded(&format!("{width} bytes of {value:#x} at {at}"), &changed);
                 }
+            }
+        }
+    }
+    // Operations of every kind, evidence among them, and records of every table.
+    let mut values = vec![codec::to_bytes(&values::by_the_board())];
+    let records = values::records().into_iter().chain(values::standing::records());
+    values.extend(records.map(|(_, record)| codec::to_bytes(&record)));
+    for bytes in values {
+        assert_bounded("a value as it is", &bytes);
+        for at in 0..bytes.len() {
+            for (width, value) in [(1usize, 0xff), (4, 0x0f), (4, 0xff)] {
+                let mut changed = bytes.clone();
+                changed.iter_mut().skip(at).take(width).for_each(|byte| *byte = value);
+                assert_bounded(&format!("{width} bytes of {value:#x} at {at}"), &changed);
             }
         }
     }

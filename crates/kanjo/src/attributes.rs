@@ -58,8 +58,7 @@ impl AttributeStore {
         let path = self.path(user, &opening.name)?;
         let failed = |error: std::io::Error| Fail::file(&path, error);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).map_err(failed)?;
-        let kept =
-            Kept { version: VERSION, chain: self.chain, user, opening: opening.clone() };
+        let kept = Kept { version: VERSION, chain: self.chain, user, opening: opening.clone() };
         let json = serde_json::to_vec_pretty(&kept).map_err(|error| Fail::file(&path, error))?;
         let json = Zeroizing::new(json);
         let waiting = waiting(&path);

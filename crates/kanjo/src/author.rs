@@ -128,7 +128,8 @@ pub fn with_parties(
     mut operations: Vec<Operation>,
 ) -> Done<(Vec<Signer>, Vec<Operation>)> {
     let author = *signers.first().ok_or_else(|| Fail::usage("nobody to sign; give --as USER"))?;
-    let parties: BTreeSet<UserId> = signers.iter().copied().filter(|user| *user != author).collect();
+    let parties: BTreeSet<UserId> =
+        signers.iter().copied().filter(|user| *user != author).collect();
     let all = std::iter::once(author).chain(parties.iter().copied());
     let signers = all
         .map(|user| Ok(Signer { user, access: access_of(&session.client, user)? }))
@@ -188,8 +189,7 @@ pub fn pick_signer(
     if let Some(named) = named {
         return session.book.user(named);
     }
-    let given =
-        sign.keys.iter().map(|key| Ok(ctx.key(key)?.public())).collect::<Done<Vec<_>>>()?;
+    let given = sign.keys.iter().map(|key| Ok(ctx.key(key)?.public())).collect::<Done<Vec<_>>>()?;
     for user in may {
         let access = access_of(&session.client, *user)?;
         let here = |key: &PublicKey| {

@@ -86,7 +86,13 @@ pub fn describe(body: &TransactionBody, labels: &Labels<'_>) {
 }
 
 fn keys(access: &Access) -> String {
-    format!("{} of {} keys", access.threshold(), access.keys().len())
+    match access {
+        Access::Single(key) => format!("the key {key}"),
+        Access::Shared { threshold, keys } => {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            format!("{threshold} of {} keys: {}", keys.len(), keys.join(", "))
+        }
+    }
 }
 
 fn what_for(reference: &str) -> String {
@@ -108,7 +114,10 @@ pub fn sentence(operation: &Operation, labels: &Labels<'_>) -> String {
             "create token {symbol}, {decimals} decimals, issued by {}; policy: {}{}",
             user(issuer),
             policy_words(policy, Some((*decimals, symbol)), labels),
-            grants.iter().map(|grant| format!("; {}", grant_text(grant, labels))).collect::<String>()
+            grants
+                .iter()
+                .map(|grant| format!("; {}", grant_text(grant, labels)))
+                .collect::<String>()
         ),
         Operation::Issue { token, to, amount } => {
             format!("issue {} to {}", labels.money(*token, *amount), wallet(to))
@@ -127,7 +136,9 @@ pub fn sentence(operation: &Operation, labels: &Labels<'_>) -> String {
             let names: Vec<String> = users.iter().map(|id| labels.user(*id)).collect();
             format!("together with {}", names.join(", "))
         }
-        Operation::Require { condition } => format!("only if {}", condition_text(condition, labels)),
+        Operation::Require { condition } => {
+            format!("only if {}", condition_text(condition, labels))
+        }
         _ => money_sentence(operation, labels),
     }
 }
@@ -159,7 +170,8 @@ fn money_sentence(operation: &Operation, labels: &Labels<'_>) -> String {
         Operation::ProposeBundle { parties, conditions, legs, expires_ms } => {
             let names: Vec<String> = parties.iter().map(|id| labels.user(*id)).collect();
             let legs: Vec<String> = legs.iter().map(|leg| leg_text(leg, labels)).collect();
-            let only = conditions.iter().map(|one| format!("; only if {}", condition_text(one, labels)));
+            let only =
+                conditions.iter().map(|one| format!("; only if {}", condition_text(one, labels)));
             format!(
                 "propose to {} until {}: {}{}",
                 names.join(", "),
@@ -170,15 +182,17 @@ fn money_sentence(operation: &Operation, labels: &Labels<'_>) -> String {
         }
         Operation::AgreeBundle { bundle } => format!("agree to bundle {bundle}"),
         Operation::DeclineBundle { bundle } => format!("decline bundle {bundle}"),
-        Operation::Schedule { token, from, to, amount, first_ms, every, when_short, .. } => format!(
-            "pay {} from {} to {} {} from {}, {}",
-            labels.money(*token, *amount),
-            wallet(from),
-            wallet(to),
-            every.map_or_else(|| "once".to_owned(), every_text),
-            utc(*first_ms),
-            when_short_text(*when_short)
-        ),
+        Operation::Schedule { token, from, to, amount, first_ms, every, when_short, .. } => {
+            format!(
+                "pay {} from {} to {} {} from {}, {}",
+                labels.money(*token, *amount),
+                wallet(from),
+                wallet(to),
+                every.map_or_else(|| "once".to_owned(), every_text),
+                utc(*first_ms),
+                when_short_text(*when_short)
+            )
+        }
         Operation::CancelSchedule { schedule } => format!("end scheduled payment {schedule}"),
         Operation::PayInterest { token, from, to, rate_ppm, days, year } => format!(
             "pay interest in {} from {} to {} wallets: {rate_ppm} millionths a year for {days} of \
@@ -266,7 +280,10 @@ pub fn when_short_text(when_short: WhenShort) -> String {
         WhenShort::Skip => "skipped when it can't be paid".to_owned(),
         WhenShort::Stop => "stopped when it can't be paid".to_owned(),
         WhenShort::Retry { after_ms, times } => {
-            format!("tried again {times} times, {} apart, when it can't be paid", duration(after_ms))
+            format!(
+                "tried again {times} times, {} apart, when it can't be paid",
+                duration(after_ms)
+            )
         }
     }
 }
@@ -337,9 +354,9 @@ pub fn act_text(act: &Act, labels: &Labels<'_>) -> String {
             format!("unfreeze {} in {}", target_text(*target, labels), labels.symbol(*token))
         }
         Act::SetTerms { token, wallet, approved, class, credit, floor } => format!(
-            "terms of {}: {}, class {class}, credit {}, floor {}",
+            "terms of {}: {}class {class}, credit {}, floor {}",
             labels.wallet_short(*wallet),
-            if *approved { "approved" } else { "not approved" },
+            if *approved { "approved, " } else { "" },
             labels.money(*token, *credit),
             labels.money(*token, *floor)
         ),

@@ -149,13 +149,17 @@ fn next_by_the_rules(code: &str) -> Option<&'static str> {
             "see how it stands: kanjo act show ACT"
         }
         "unknown_claim" | "claim_settled" => "see the claims: kanjo claim list WALLET",
-        "claim_open" => "see what it owes: kanjo claim list WALLET; pay it: kanjo claim settle CLAIM",
-        "not_holder" => "see who holds the role: kanjo token show SYMBOL; sign as one of them: --as USER",
-        "approval_needed" => "order it with --reason CODE; the other holders agree with 'kanjo act approve'",
-        "policy_forbids" => "see what the token permits: kanjo token show SYMBOL",
-        "against_charter" => {
-            "see what can never be exceeded: kanjo token show SYMBOL (charter)"
+        "claim_open" => {
+            "see what it owes: kanjo claim list WALLET; pay it: kanjo claim settle CLAIM"
         }
+        "not_holder" => {
+            "see who holds the role: kanjo token show SYMBOL; sign as one of them: --as USER"
+        }
+        "approval_needed" => {
+            "order it with --reason CODE; the other holders agree with 'kanjo act approve'"
+        }
+        "policy_forbids" => "see what the token permits: kanjo token show SYMBOL",
+        "against_charter" => "see what can never be exceeded: kanjo token show SYMBOL (charter)",
         "already_frozen" | "not_frozen" | "token_frozen" | "source_frozen" | "target_frozen" => {
             "see the freezes: kanjo freeze list --token SYMBOL"
         }
@@ -220,7 +224,9 @@ impl From<CosignError> for Fail {
             CosignError::Missing { .. } => {
                 ("signatures_missing", "let the next signer run: kanjo tx sign FILE --key KEY")
             }
-            CosignError::Complete(_) => ("complete", "when all have signed, send it: kanjo tx submit FILE"),
+            CosignError::Complete(_) => {
+                ("complete", "when all have signed, send it: kanjo tx submit FILE")
+            }
             CosignError::ForeignKey(_) => ("foreign_key", "see your keys: kanjo key list"),
             CosignError::SignedAlready(_) => ("signed_already", "let another key sign"),
             CosignError::BadSignature(_) => ("bad_signature", "draft it again: kanjo tx draft"),

@@ -109,8 +109,7 @@ pub fn order(
     let (holders, threshold) = holders_of(session, &act)?;
     let signers = signers_of(ctx, session, &holders, &args.signers, &args.sign)?;
     // The ledger takes evidence only with the agreement that makes a reversal done.
-    let evidence =
-        if are_enough(&holders, threshold, &signers) { evidence } else { Vec::new() };
+    let evidence = if are_enough(&holders, threshold, &signers) { evidence } else { Vec::new() };
     let expires_in = u64::try_from(args.expires_in.as_millis()).unwrap_or(u64::MAX);
     let order = Order { act, reason, expires_ms: now_ms().saturating_add(expires_in) };
     let operation = Operation::Act { order: Box::new(order), evidence };
@@ -210,19 +209,18 @@ impl Ordered {
                 say!("  {}", dim(&self.sent.sentence()));
                 Ok(())
             }
-            _ => tell_open(ctx, session, self.id, record, Some(&self.sent)),
+            _ => {
+                let next = tell_open(session, self.id, record)?;
+                say!("  {}", dim(&self.sent.sentence()));
+                next.iter().for_each(|next| ctx.next(next));
+                Ok(())
+            }
         }
     }
 }
 
-/// Tells who still must agree to an act, or when it takes effect.
-pub fn tell_open(
-    ctx: &Context,
-    session: &Session,
-    id: ActId,
-    record: &ActRecord,
-    sent: Option<&Sent>,
-) -> Done {
+/// Tells who still must agree to an act, or when it takes effect; gives the command to type next.
+pub fn tell_open(session: &Session, id: ActId, record: &ActRecord) -> Done<Option<String>> {
     let labels = Labels::of(session)?;
     let head = match record.status {
         ActStatus::Proposed => "Proposed, not done yet",
@@ -232,27 +230,29 @@ pub fn tell_open(
     };
     say!("{}: {}.", bold(head), act_text(&record.act, &labels));
     say!("  act     {id}");
-    let names = |users: &mut dyn Iterator<Item = &UserId>| {
-        users.map(|user| session.user_label(*user)).collect::<Vec<_>>().join(", ")
+    let names = |users: &[UserId]| {
+        users.iter().map(|user| session.user_label(*user)).collect::<Vec<_>>().join(", ")
     };
-    if record.status == ActStatus::Proposed {
-        let (holders, threshold) = holders_of(session, &record.act)?;
-        let agreed = holders.iter().filter(|user| record.agreed.contains(user)).count();
-        let role = role_name(record.act.role());
-        say!("  agreed  {agreed} of {threshold} that must: {}", names(&mut record.agreed.iter()));
-        let mut open = holders.iter().filter(|user| !record.agreed.contains(user));
-        say!("  open    another {role} until {}: {}", utc(record.expires_ms), names(&mut open));
-    }
-    if let ActStatus::Waiting(ready_ms) = record.status {
-        say!("  waits   until {}; then anyone can finish it", utc(ready_ms));
-    }
-    if let Some(sent) = sent {
-        say!("  {}", dim(&sent.sentence()));
-    }
     match record.status {
-        ActStatus::Proposed => ctx.next(&format!("act approve {id} --as HOLDER")),
-        ActStatus::Waiting(_) => ctx.next(&format!("act finish {id}")),
-        ActStatus::Done | ActStatus::Rejected => {}
+        ActStatus::Proposed => {
+            let (holders, threshold) = holders_of(session, &record.act)?;
+            let (agreed, open): (Vec<UserId>, Vec<UserId>) =
+                holders.iter().partition(|user| record.agreed.contains(user));
+            let count = agreed.len();
+            let role = role_name(record.act.role());
+            say!("  agreed  {count} of {threshold} that must: {}", names(&record.agreed));
+            say!("  open    another {role} until {}: {}", utc(record.expires_ms), names(&open));
+            let first = open.first().map(|user| session.user_label(*user));
+            Ok(first.map(|first| format!("act approve {id} --as {first}")))
+        }
+        ActStatus::Waiting(ready_ms) => {
+            say!("  agreed  {}", names(&record.agreed));
+            say!("  waits   until {}; then anyone can finish it", utc(ready_ms));
+            Ok(Some(format!("act finish {id}")))
+        }
+        ActStatus::Done | ActStatus::Rejected => {
+            say!("  agreed  {}", names(&record.agreed));
+            Ok(None)
+        }
     }
-    Ok(())
 }

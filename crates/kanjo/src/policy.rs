@@ -138,8 +138,7 @@ impl PolicyArgs {
                 return Err(Fail::usage("--moved-on needs --reversible DURATION"));
             }
         };
-        let moved_on =
-            moved_on.or(base.map(|base| base.moved_on)).unwrap_or(MovedOn::Refuse);
+        let moved_on = moved_on.or(base.map(|base| base.moved_on)).unwrap_or(MovedOn::Refuse);
         Ok(Some(ReversalRule { window_ms, moved_on }))
     }
 
@@ -156,8 +155,7 @@ impl PolicyArgs {
             Some(flat) => whole(flat, decimals)?,
             None => base.map_or(Amount::ZERO, |base| base.flat),
         };
-        let basis_points =
-            self.fee_bp.unwrap_or_else(|| base.map_or(0, |base| base.basis_points));
+        let basis_points = self.fee_bp.unwrap_or_else(|| base.map_or(0, |base| base.basis_points));
         Ok(Some(Fee { flat, basis_points, receiver }))
     }
 }

@@ -278,6 +278,15 @@ impl Table {
     }
 }
 
+/// A long text on one line of a table.
+pub fn clipped(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{start}…")
+}
+
 /// The first eight and last four characters of an id, for narrow columns.
 pub fn short(id: &impl std::fmt::Display) -> String {
     let text = id.to_string();
@@ -318,10 +327,19 @@ mod tests {
         assert_eq!(parse_time("2026-11-21T10:45:09Z"), Ok(1_795_257_909_000));
         assert_eq!(parse_time("2026-11-21T10:45:09.1Z"), Ok(1_795_257_909_100));
         for bad in [
-            "", "2026-11-21", "2026-11-21T10:45:09", "2026-11-21T10:45:09+01:00",
-            "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "2026-00-01T00:00:00Z",
-            "2026-11-00T00:00:00Z", "2026-11-21T24:00:00Z", "1969-12-31T23:59:59Z",
-            "2026-11-21T10:45:09.1234Z", "2026-11-21T10:45:09.Z", "+026-11-21T10:45:09Z",
+            "",
+            "2026-11-21",
+            "2026-11-21T10:45:09",
+            "2026-11-21T10:45:09+01:00",
+            "2026-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-11-00T00:00:00Z",
+            "2026-11-21T24:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-21T10:45:09.1234Z",
+            "2026-11-21T10:45:09.Z",
+            "+026-11-21T10:45:09Z",
         ] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }

@@ -229,15 +229,15 @@ pub fn parse_role(text: &str) -> Option<Role> {
 
 /// Reads holders; one must agree unless it says how many.
 pub fn parse_holders(text: &str) -> Result<HoldersText, String> {
-    let wrong = || {
-        format!("'{text}' names no holders: write USER,USER:HOW_MANY, such as ann,ben,cleo:2")
-    };
+    let wrong =
+        || format!("'{text}' names no holders: write USER,USER:HOW_MANY, such as ann,ben,cleo:2");
     let (users, threshold) = match text.rsplit_once(':') {
         Some((users, threshold)) => (users, threshold.trim().parse().map_err(|_| wrong())?),
         None => (text, 1),
     };
     let users: Vec<String> = users.split(',').map(|user| user.trim().to_owned()).collect();
-    if threshold == 0 || usize::from(threshold) > users.len() || users.iter().any(String::is_empty) {
+    if threshold == 0 || usize::from(threshold) > users.len() || users.iter().any(String::is_empty)
+    {
         return Err(wrong());
     }
     Ok(HoldersText { users, threshold })
@@ -265,8 +265,7 @@ impl GrantText {
 
 /// Several grants in the ledger's order.
 pub fn resolve_grants(session: &Session, grants: &[GrantText]) -> Done<Vec<Grant>> {
-    let mut grants =
-        grants.iter().map(|grant| grant.resolve(session)).collect::<Done<Vec<_>>>()?;
+    let mut grants = grants.iter().map(|grant| grant.resolve(session)).collect::<Done<Vec<_>>>()?;
     grants.sort_by_key(|grant| grant.role);
     Ok(grants)
 }
@@ -345,8 +344,13 @@ mod tests {
         let leg = parse_leg("alice Pays 1 JPY To bob for invoice 7, part 2").expect("fine");
         assert_eq!(leg.reference, "invoice 7, part 2");
         for bad in [
-            "", "alice pays 1 to bob", "alice pays 1 JPY bob", "alice pays 1 JPY to",
-            "alice pays 1 JPY to bob cleo", "alice pays 1 JPY to bob for", "a b c d e f",
+            "",
+            "alice pays 1 to bob",
+            "alice pays 1 JPY bob",
+            "alice pays 1 JPY to",
+            "alice pays 1 JPY to bob cleo",
+            "alice pays 1 JPY to bob for",
+            "a b c d e f",
         ] {
             assert!(parse_leg(bad).is_err(), "{bad}");
         }
@@ -371,8 +375,14 @@ mod tests {
         let state = format!("state={}", "ab".repeat(32));
         assert_eq!(kind(&state), ConditionKind::State(Hash([0xab; 32])));
         for bad in [
-            "", "balance>100", "alice", "a b balance>=1", "balance>=1 JPY VSM", "state=12",
-            "time>=tomorrow", "alice time>=1970-01-01T00:00:01Z",
+            "",
+            "balance>100",
+            "alice",
+            "a b balance>=1",
+            "balance>=1 JPY VSM",
+            "state=12",
+            "time>=tomorrow",
+            "alice time>=1970-01-01T00:00:01Z",
         ] {
             assert!(parse_condition(bad).is_err(), "{bad}");
         }

@@ -15,8 +15,8 @@ use kanjo_store::faults::SeededRng;
 use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::{
-    Access, Amount, ChainId, Genesis, Hash, Operation, PublicKey, ResultCode, SignedTransaction,
-    TokenId, TransactionId, UserId, WalletId, codec,
+    Access, Amount, ChainId, Genesis, Hash, Operation, Policy, PublicKey, ResultCode,
+    SignedTransaction, TokenId, TransactionId, UserId, WalletId, codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -107,6 +107,7 @@ fn new_genesis(name: &str) -> Genesis {
             name: "Versum".to_owned(),
             decimals: 6,
             issuer: "u0".to_owned(),
+            policy: Policy::default(),
         }],
         wallets: (0..ACCOUNTS).map(wallet).collect(),
     }

@@ -103,7 +103,9 @@ fn the_demo_ends_by_itself_and_prints_one_object() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let json: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
     assert_eq!(json["payments"], 5_000);
-    for field in ["proof_ok", "tamper_detected", "supply_ok"] {
+    for field in
+        ["proof_ok", "tamper_detected", "supply_ok", "freeze_ok", "reversal_ok", "bundle_ok"]
+    {
         assert_eq!(json[field], true, "{field}");
     }
     for field in ["/latency_ms/p50", "/latency_ms/p99", "/payments_per_second"] {

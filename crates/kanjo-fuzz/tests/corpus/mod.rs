@@ -44,9 +44,15 @@ pub fn corpus() -> Corpus {
             "Record" => ("decode_record", "record_json"),
             "Header" => ("decode_header", "header_json"),
             "Genesis" => ("decode_genesis", "genesis_json"),
+            "Evidence" => ("decode_evidence", ""),
             "Receipt" => ("decode_receipt", ""),
             "Certificate" => ("decode_certificate", ""),
             "Access" => ("decode_access", ""),
+            id if id.ends_with("Id") => {
+                let text = vector["json"].as_str().expect("text");
+                corpus.push(("ids_text", text.as_bytes().to_vec()));
+                continue;
+            }
             _ => continue,
         };
         corpus.push((binary, unhex(&vector["bytes"])));

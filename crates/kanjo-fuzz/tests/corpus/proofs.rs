@@ -5,7 +5,8 @@ use kanjo_fuzz::sample::{Sample, sample, signed};
 use kanjo_ledger::block::{receipt_hash, rows_root};
 use kanjo_proof::proof::{
     AbsenceProof, BlockProof, ExtendsProof, LaterHeader, ProvenLeaf, ProvenReceipt, ProvenRow,
-    ProvenTransaction, RangeProof, StateProof, TransactionProof, VersionProof, WalletProof,
+    ProvenTransaction, RangeProof, ReversalProof, StateProof, TransactionProof, VersionProof,
+    WalletProof,
 };
 use kanjo_proof::{Leaf, Proof, ProofFile, check_bytes, merkle};
 use kanjo_types::record::{PARTITIONS, RowKey};
@@ -127,6 +128,7 @@ fn of_history(sample: &Sample) -> Vec<Proof> {
         let at = signed(second);
         proofs.push(Proof::Transaction(TransactionProof { at, transaction, receipt }));
     }
+    proofs.push(reversal(sample));
     let later = LaterHeader { at: signed(second), path: Vec::new() };
     for (block, within) in [(first, None), (second, None), (first, Some(later.clone()))] {
         proofs.push(Proof::Block(BlockProof { at: signed(block), within }));
@@ -134,6 +136,34 @@ fn of_history(sample: &Sample) -> Vec<Proof> {
     let earlier = signed(first);
     proofs.push(Proof::Extends(ExtendsProof { earlier, later, consistency: Vec::new() }));
     proofs
+}
+
+/// That the first payment was reversed.
+fn reversal(sample: &Sample) -> Proof {
+    let second = &sample.blocks[1];
+    let records: Vec<Hash> = second.entries.iter().map(|entry| entry.hash).collect();
+    let receipts: Vec<Hash> = second.entries.iter().map(receipt_hash).collect();
+    let entry = &second.entries[0];
+    let original = TransactionProof {
+        at: signed(second),
+        transaction: ProvenTransaction {
+            signed: codec::from_bytes(&entry.raw).expect("canonical"),
+            record: entry.record.clone(),
+            path: merkle::inclusion(&records, 0).expect("within"),
+        },
+        receipt: ProvenReceipt {
+            receipt: entry.receipt(rows_root(&entry.rows)),
+            position: 0,
+            path: merkle::inclusion(&receipts, 0).expect("within"),
+        },
+    };
+    let current = |wanted: Table| {
+        let (_, record) =
+            sample.rows[1].iter().find(|((table, _), _)| *table == wanted).expect("a row");
+        StateProof { at: signed(second), row: row(sample, record) }
+    };
+    let (reversal, act) = (current(Table::Reversals), current(Table::Acts));
+    Proof::Reversal(Box::new(ReversalProof { original, reversal, act }))
 }
 
 /// Both forms of every proof.

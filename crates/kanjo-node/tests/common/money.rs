@@ -138,7 +138,7 @@ pub fn schedule(
         to: world.wallets[to],
         amount: Amount(10),
         first_ms,
-        every: Some(kanjo_types::money::Every::Milliseconds(1_000)),
+        every: Some(kanjo_types::money::Every::Milliseconds(60_000)),
         times: Some(times),
         when_short: WhenShort::Skip,
         reference: String::new(),

@@ -5,13 +5,18 @@ use kanjo_proof::proof::*;
 use kanjo_proof::{AppendTree, Leaf, LeafUpdate, SignedHeader, StateTree, merkle};
 use kanjo_types::block::vote_digest;
 use kanjo_types::genesis::{FirstUser, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::money::{Act, Reason};
 use kanjo_types::record::{RowKey, TransactionRecord, UserRecord, WalletRecord, WalletStateRecord};
 use kanjo_types::signature::{KeyKind, SecretKey};
+use kanjo_types::standing::{
+    ActRecord, ActStatus, Links, ReversalKind, ReversalMove, ReversalRecord,
+};
 use kanjo_types::stored::genesis_receipt;
 use kanjo_types::transaction::BODY_VERSION;
 use kanjo_types::{
-    Access, Amount, Certificate, ChainId, Genesis, Hash, Header, Operation, PublicKey, Receipt,
-    Record, ResultCode, SignedTransaction, Table, TokenId, TransactionBody, UserId, Vote, WalletId,
+    Access, ActId, Amount, Certificate, ChainId, Genesis, Hash, Header, Operation, PublicKey,
+    Receipt, Record, ResultCode, SignedTransaction, Table, TokenId, TransactionBody, TransactionId,
+    UserId, Vote, WalletId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,10 +82,64 @@ pub fn balance(number: u64, token: u32, balance: u128, transaction: Hash) -> Rec
         token: TokenId(token),
         version: 1,
         balance: Amount(balance),
+        extra: None,
         previous: Hash::ZERO,
         transaction,
         wallet_record: Hash::ZERO,
     })
+}
+
+/// The act that orders reversals in the sample.
+pub fn act_id() -> ActId {
+    ActId(spread(70))
+}
+
+/// A reversal of `original` in token 1.
+pub fn reversal(
+    original: &TransactionRecord,
+    kind: ReversalKind,
+    number: u64,
+    transaction: Hash,
+) -> Record {
+    let moved = ReversalMove {
+        wallet: WalletId(spread(number)),
+        undone: Hash::ZERO,
+        taken: Amount(7),
+        given: Amount::ZERO,
+    };
+    Record::Reversal(Box::new(ReversalRecord {
+        original: original.id,
+        token: TokenId(1),
+        links: Links { version: 1, previous: Hash::ZERO, transaction },
+        kind,
+        original_record: Record::Transaction(original.clone()).hash(),
+        token_record: Hash::ZERO,
+        act: act_id(),
+        moves: vec![moved],
+    }))
+}
+
+/// An act of the sample, done unless `status` says otherwise.
+pub fn act(id: ActId, act: Act, status: ActStatus, transaction: Hash) -> Record {
+    let maker = UserId(spread(1));
+    Record::Act(Box::new(ActRecord {
+        id,
+        links: Links { version: 1, previous: Hash::ZERO, transaction },
+        act,
+        reason: Reason { code: "COURT_ORDER".to_owned(), reference: "file 7".to_owned() },
+        maker,
+        agreed: vec![maker],
+        rejected_by: None,
+        expires_ms: 1_800_000_000_000,
+        authority: Hash::ZERO,
+        token_record: Hash::ZERO,
+        status,
+    }))
+}
+
+pub fn reverse(token: u32, originals: &[TransactionId], trail: &[TransactionId]) -> Act {
+    let (originals, trail) = (originals.to_vec(), trail.to_vec());
+    Act::Reverse { token: TokenId(token), originals, trail }
 }
 
 pub struct TestBlock {
@@ -340,6 +399,25 @@ impl Ledger {
         Proof::Block(BlockProof { at: self.blocks[height].signed.clone(), within })
     }
 
+    /// That the transaction at a place was reversed, by the act with this id.
+    pub fn reversal_proof(&self, height: usize, position: usize, act: ActId) -> ReversalProof {
+        let Proof::Transaction(original) = self.transaction_proof(height, position) else {
+            panic!("a transaction")
+        };
+        let key = RowKey::reversal(original.receipt.receipt.id, TokenId(1));
+        let of = |proof| match proof {
+            Proof::State(proof) => proof,
+            other => panic!("{other:?}"),
+        };
+        let reversal = of(self.state(Table::Reversals, key));
+        let act = of(self.state(Table::Acts, RowKey::item(act.0)));
+        ReversalProof { original, reversal, act }
+    }
+
+    pub fn reversed(&self, height: usize, position: usize) -> Proof {
+        Proof::Reversal(Box::new(self.reversal_proof(height, position, act_id())))
+    }
+
     pub fn extends(&self, earlier: usize, later: usize) -> Proof {
         Proof::Extends(ExtendsProof {
             earlier: self.blocks[earlier].signed.clone(),
@@ -361,7 +439,7 @@ pub fn sign(header: Header, voters: u16) -> SignedHeader {
     SignedHeader { header, certificate: Certificate { epoch: 0, votes } }
 }
 
-/// A ledger of four blocks with something for every kind of proof.
+/// A ledger of five blocks with something for every kind of proof.
 pub fn sample(voters: u8) -> Ledger {
     let chain = genesis(voters).chain_id().0;
     let mut rows: Vec<Record> = (1..12).map(|number| wallet(number, chain)).collect();
@@ -374,6 +452,16 @@ pub fn sample(voters: u8) -> Ledger {
     ledger.block(&[&pay(1, 2), &pay(3, 1), &pay(4, 5)]);
     ledger.block(&[&pay(6, 1)]);
     ledger.block(&[&pay(7, 8), &pay(8, 7), &|hash| vec![balance(1, 9, 5, hash)]]);
+    let record = |position: usize| ledger.blocks[1].transactions[position].1.clone();
+    let (first, second) = (record(0), record(1));
+    let made = move |hash: Hash| {
+        vec![
+            act(act_id(), reverse(1, &[first.id], &[second.id]), ActStatus::Done, hash),
+            reversal(&first, ReversalKind::Reversed, 1, hash),
+            reversal(&second, ReversalKind::Followed, 3, hash),
+        ]
+    };
+    ledger.block(&[&made]);
     ledger
 }
 
@@ -397,5 +485,7 @@ pub fn proofs(ledger: &Ledger) -> Vec<(&'static str, Proof)> {
         ("block in history", ledger.block_proof(1, Some(3))),
         ("extends", ledger.extends(1, 3)),
         ("extends the genesis", ledger.extends(0, 2)),
+        ("reversal", ledger.reversed(1, 0)),
+        ("followed", ledger.reversed(1, 1)),
     ]
 }

@@ -8,7 +8,7 @@ use crate::orders::{
     MoveArgs, Ordered, act_record, are_enough, holders_of, move_on, status_word, tell_open,
 };
 use crate::say;
-use crate::text::{Align, Table, bold, dim, utc};
+use crate::text::{Align, Table, bold, clipped, dim};
 use clap::Subcommand;
 use kanjo_types::money::{Act, Evidence};
 use kanjo_types::record::{Record, Table as Rows};
@@ -57,6 +57,9 @@ pub fn act(ctx: &Context, command: ActCommand) -> Done {
     }
 }
 
+/// Most characters of an act in a list; 'act show' has them all.
+const WIDTH_MAX: usize = 72;
+
 fn show_list(ctx: &Context, list: &ListArgs, open: bool) -> Done {
     let session = ctx.session()?;
     let labels = Labels::of(&session)?;
@@ -82,7 +85,7 @@ fn show_list(ctx: &Context, list: &ListArgs, open: bool) -> Done {
             status_word(act.status).to_owned(),
             session.user_label(act.maker),
             act.reason.code.clone(),
-            act_text(&act.act, &labels),
+            clipped(&act_text(&act.act, &labels), WIDTH_MAX),
         ]),
         _ => None,
     })
@@ -94,26 +97,16 @@ fn show(ctx: &Context, id: ActId) -> Done {
     if ctx.json {
         return ctx.answer(&record, || {});
     }
-    if matches!(record.status, ActStatus::Proposed | ActStatus::Waiting(_)) {
-        tell_open(ctx, &session, id, &record, None)?;
-    } else {
-        let labels = Labels::of(&session)?;
-        say!("{}: {}.", bold(status_word(record.status)), act_text(&record.act, &labels));
-        say!("  act     {id}");
-        let names: Vec<String> =
-            record.agreed.iter().map(|user| session.user_label(*user)).collect();
-        say!("  agreed  {}", names.join(", "));
-    }
+    let next = tell_open(&session, id, &record)?;
     say!("  role    {}", role_name(record.act.role()));
     say!("  maker   {}", session.user_label(record.maker));
     let reference = &record.reason.reference;
-    let reference =
-        if reference.is_empty() { String::new() } else { format!(", \"{reference}\"") };
+    let reference = if reference.is_empty() { String::new() } else { format!(", \"{reference}\"") };
     say!("  reason  {}{reference}", record.reason.code);
     if let Some(user) = record.rejected_by {
         say!("  rejected by {}", session.user_label(user));
     }
-    say!("  agree until {}", utc(record.expires_ms));
+    next.iter().for_each(|next| ctx.next(next));
     Ok(())
 }
 
@@ -179,8 +172,7 @@ pub fn reject_as(
     may: &[UserId],
     args: &MoveArgs,
 ) -> Done {
-    let moved =
-        move_on(ctx, session, may, args, |_| Ok(Operation::RejectAct { act: args.act }))?;
+    let moved = move_on(ctx, session, may, args, |_| Ok(Operation::RejectAct { act: args.act }))?;
     let labels = Labels::of(session)?;
     ctx.answer(&moved.json(json!({})), || {
         if moved.record.is_some() {
@@ -198,8 +190,7 @@ pub fn finish(ctx: &Context, args: &MoveArgs) -> Done {
     // Anyone may: those concerned first, then whoever's name is known here.
     let (mut may, _) = holders_of(&session, &record.act)?;
     may.extend(session.book.users.values().copied());
-    let moved =
-        move_on(ctx, &session, &may, args, |_| Ok(Operation::FinishAct { act: args.act }))?;
+    let moved = move_on(ctx, &session, &may, args, |_| Ok(Operation::FinishAct { act: args.act }))?;
     let done = format!("{}: {}.", bold("Done"), act_text(&record.act, &labels));
     answer(ctx, &session, &moved, &done)
 }

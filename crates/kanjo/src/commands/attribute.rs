@@ -147,7 +147,9 @@ fn set(ctx: &Context, args: &SetArgs) -> Done {
     let session = ctx.session()?;
     let user = session.book.user(&args.user)?;
     if args.sign.draft.is_some() {
-        return Err(Fail::usage("an attribute is signed here, where it is kept; leave out --draft"));
+        return Err(Fail::usage(
+            "an attribute is signed here, where it is kept; leave out --draft",
+        ));
     }
     let may = [user, sponsor_of(&session, user)?];
     let author = pick_signer(ctx, &session, &may, args.author.as_ref(), &args.sign)?;
@@ -223,11 +225,8 @@ fn check(ctx: &Context, args: &CheckArgs) -> Done {
         Fail::new("unknown_attribute", format!("{name} has no attribute {}", args.name))
             .next("see what there is: kanjo attribute list USER")
     })?;
-    let opening = AttributeOpening {
-        name: args.name.clone(),
-        value: args.value.clone(),
-        salt: args.salt,
-    };
+    let opening =
+        AttributeOpening { name: args.name.clone(), value: args.value.clone(), salt: args.salt };
     if opening.commitment() != record.commitment {
         return Err(Fail::new(
             "commitment_differs",

@@ -168,7 +168,8 @@ pub fn bundle(ctx: &Context, command: BundleCommand) -> Done {
 fn new(ctx: &Context, args: &NewArgs) -> Done {
     let session = ctx.session()?;
     let content = resolve(&session, &args.content)?;
-    let conditions = content.conditions.into_iter().map(|condition| Operation::Require { condition });
+    let conditions =
+        content.conditions.into_iter().map(|condition| Operation::Require { condition });
     let payments = content.legs.into_iter().map(|leg| Operation::Transfer {
         token: leg.token,
         from: leg.from,
@@ -205,7 +206,9 @@ fn propose(ctx: &Context, args: &ProposeArgs) -> Done {
     parties.sort_unstable();
     parties.dedup();
     if parties.is_empty() {
-        return Err(Fail::usage("nobody else has to agree: pay it with 'kanjo pay', or name a --party"));
+        return Err(Fail::usage(
+            "nobody else has to agree: pay it with 'kanjo pay', or name a --party",
+        ));
     }
     let expires_in = u64::try_from(args.expires_in.as_millis()).unwrap_or(u64::MAX);
     let expires_ms = now_ms().saturating_add(expires_in);

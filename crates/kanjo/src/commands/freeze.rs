@@ -73,10 +73,8 @@ struct TargetArgs {
 
 /// Options of `kanjo unfreeze`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  kanjo unfreeze alice --token JPY --reason CLEARED\n  \
-    kanjo unfreeze --token-wide --token JPY"
-)]
+#[command(after_help = "Example:\n  kanjo unfreeze alice --token JPY --reason CLEARED\n  \
+    kanjo unfreeze --token-wide --token JPY")]
 pub struct UnfreezeArgs {
     #[command(flatten)]
     target: TargetArgs,

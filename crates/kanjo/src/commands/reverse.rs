@@ -55,22 +55,28 @@ pub fn reverse(ctx: &Context, args: &ReverseArgs) -> Done {
     let originals = parts.originals.clone();
     let act = Act::Reverse { token: token.id, originals: parts.originals, trail: parts.trail };
     let ordered = order(ctx, &session, act, parts.evidence, &args.order, None)?;
-    let is_done =
-        ordered.record.as_ref().is_some_and(|record| record.status == ActStatus::Done);
+    let is_done = ordered.record.as_ref().is_some_and(|record| record.status == ActStatus::Done);
     let (reversals, claims) = if is_done {
-        (reversal_records(&session, token.id, &originals)?, claims_of(&session, token.id, ordered.id)?)
+        (
+            reversal_records(&session, token.id, &originals)?,
+            claims_of(&session, token.id, ordered.id)?,
+        )
     } else {
         (Vec::new(), Vec::new())
     };
     if ctx.json {
-        let extra =
-            json!({ "originals": originals, "reversals": reversals, "claims": claims });
+        let extra = json!({ "originals": originals, "reversals": reversals, "claims": claims });
         return ctx.answer(&ordered.json(extra), || {});
     }
     let labels = Labels::of(&session)?;
     let count = originals.len();
-    let what = if count == 1 { "1 transaction".to_owned() } else { format!("{count} transactions") };
-    ordered.tell(ctx, &session, &format!("{} in {}.", bold(&format!("Reversed: {what}")), token.symbol))?;
+    let what =
+        if count == 1 { "1 transaction".to_owned() } else { format!("{count} transactions") };
+    ordered.tell(
+        ctx,
+        &session,
+        &format!("{} in {}.", bold(&format!("Reversed: {what}")), token.symbol),
+    )?;
     for one in reversals.iter().flat_map(|reversal| &reversal.moves) {
         let wallet = session.wallet_label(one.wallet);
         if one.taken.0 > 0 {

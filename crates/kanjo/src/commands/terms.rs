@@ -127,10 +127,11 @@ fn words(
     credit: Amount,
     floor: Amount,
 ) -> String {
-    let mut parts = vec![
-        if approved { "approved" } else { "not approved" }.to_owned(),
-        format!("class {class}"),
-    ];
+    let mut parts = Vec::new();
+    if approved {
+        parts.push("approved".to_owned());
+    }
+    parts.push(format!("class {class}"));
     if credit != Amount::ZERO {
         parts.push(format!("credit {}", labels.money(token, credit)));
     }
@@ -165,19 +166,13 @@ fn show_list(ctx: &Context, list: &ListArgs) -> Done {
     let session = ctx.session()?;
     let labels = Labels::of(&session)?;
     let page = listing::page(&session, Rows::Terms, list)?;
-    let table = Table::new(&[("wallet", Align::Left), ("token", Align::Left), ("terms", Align::Left)]);
+    let table =
+        Table::new(&[("wallet", Align::Left), ("token", Align::Left), ("terms", Align::Left)]);
     listing::answer(ctx, &page, table, |record| match record {
         Record::Terms(terms) => Some(vec![
             session.wallet_label(terms.wallet),
             labels.symbol(terms.token),
-            words(
-                &labels,
-                terms.token,
-                terms.approved,
-                terms.class,
-                terms.credit,
-                terms.floor,
-            ),
+            words(&labels, terms.token, terms.approved, terms.class, terms.credit, terms.floor),
         ]),
         _ => None,
     })

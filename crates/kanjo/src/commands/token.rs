@@ -206,7 +206,8 @@ fn rules_words(token: &TokenView) -> String {
         (!policy.classes.is_empty(), "limits"),
         (token.coming.is_some(), "a change is coming"),
     ];
-    let words: Vec<&str> = words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
+    let words: Vec<&str> =
+        words.iter().filter(|(holds, _)| *holds).map(|(_, word)| *word).collect();
     if words.is_empty() { "plain".to_owned() } else { words.join(", ") }
 }
 
@@ -225,8 +226,11 @@ fn change_supply(ctx: &Context, args: &MoveArgs, issue: bool) -> Done {
     let shown = group_digits(&amount.to_decimal(token.decimals));
     let shown = bold(&format!("{shown} {}", token.symbol));
     let label = session.wallet_label(wallet);
-    let done =
-        if issue { format!("Issued {shown} to {label}.") } else { format!("Redeemed {shown} from {label}.") };
+    let done = if issue {
+        format!("Issued {shown} to {label}.")
+    } else {
+        format!("Redeemed {shown} from {label}.")
+    };
     let json = json!({ "token": token.id, "wallet": wallet, "amount": amount });
     if threshold > 1 || args.order.reason.is_some() {
         let id = token.id;

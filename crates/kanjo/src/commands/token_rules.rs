@@ -91,11 +91,18 @@ pub fn policy(ctx: &Context, command: PolicyCommand) -> Done {
         });
         return ctx.answer(&ordered.json(extra), || {});
     }
-    let when = match &after.coming {
+    let mut when = match &after.coming {
         Some(coming) => format!("announced, in force from {}", utc(coming.from_ms)),
         None => "in force now".to_owned(),
     };
-    ordered.tell(ctx, &session, &format!("{}: {when}.", bold(&format!("Policy of {}", token.symbol))))
+    if token.coming.is_some() && token.coming != after.coming {
+        when.push_str("; what was announced before is withdrawn");
+    }
+    ordered.tell(
+        ctx,
+        &session,
+        &format!("{}: {when}.", bold(&format!("Policy of {}", token.symbol))),
+    )
 }
 
 /// Runs `kanjo token role`.
@@ -121,7 +128,8 @@ pub fn show_rules(session: &Session, token: &TokenView, labels: &Labels<'_>) {
         policy_lines(policy, &money, &|id| session.wallet_label(id))
     };
     if let Some(freeze) = &token.frozen {
-        let until = freeze.until_ms.map_or_else(String::new, |until| format!(" until {}", utc(until)));
+        let until =
+            freeze.until_ms.map_or_else(String::new, |until| format!(" until {}", utc(until)));
         say!("  frozen          {} payments{until}", direction_text(freeze.direction));
     }
     let in_force = lines(&token.policy);
@@ -131,11 +139,17 @@ pub fn show_rules(session: &Session, token: &TokenView, labels: &Labels<'_>) {
         show_lines("policy", &in_force);
     }
     if token.charter != token.policy {
-        show_lines("charter", &lines(&token.charter));
+        let mut charter = without(&lines(&token.charter), &in_force);
+        charter.insert(0, "a change of policy can go as far as this, and no further:".to_owned());
+        show_lines("charter", &charter);
     }
     if let Some(coming) = &token.coming {
-        say!("  coming          in force from {}:", utc(coming.from_ms));
-        show_lines("", &lines(&coming.policy));
+        let coming_lines = lines(&coming.policy);
+        let mut changes = vec![format!("from {}:", utc(coming.from_ms))];
+        changes.extend(without(&coming_lines, &in_force));
+        let gone = without(&in_force, &coming_lines);
+        changes.extend(gone.iter().map(|line| format!("no longer: {line}")));
+        show_lines("coming", &changes);
     }
     let others: Vec<_> = token
         .authorities
@@ -150,6 +164,11 @@ pub fn show_rules(session: &Session, token: &TokenView, labels: &Labels<'_>) {
     if others.is_empty() && !token.charter.is_plain() {
         say!("  roles           all held by the issuer");
     }
+}
+
+/// The lines that are not among the others.
+fn without(lines: &[String], others: &[String]) -> Vec<String> {
+    lines.iter().filter(|line| !others.contains(line)).cloned().collect()
 }
 
 fn show_lines(title: &str, lines: &[String]) {

@@ -100,12 +100,7 @@ fn read_draft(path: &Path) -> Done<Cosigning> {
 
 /// Adds signatures to a draft: of the given keys, or of those found in the home directory. The
 /// commands are those for the next signer, and for sending it.
-pub fn sign_file(
-    ctx: &Context,
-    path: &Path,
-    keys: &[String],
-    [again, send]: [&str; 2],
-) -> Done {
+pub fn sign_file(ctx: &Context, path: &Path, keys: &[String], [again, send]: [&str; 2]) -> Done {
     let mut draft = read_draft(path)?;
     let book = ctx.home.book(draft.body().chain)?;
     let labels = Labels::offline(&book);

@@ -222,8 +222,8 @@ fn beside(held: &BalanceView) -> Vec<String> {
 }
 
 fn terms_words(terms: TermsView, money: &dyn Fn(Amount) -> String) -> String {
-    let approved = if terms.approved { "approved" } else { "not approved" };
-    let mut words = format!("{approved}, class {}", terms.class);
+    let approved = if terms.approved { "approved, " } else { "" };
+    let mut words = format!("{approved}class {}", terms.class);
     if terms.credit != Amount::ZERO {
         words.push_str(&format!(", credit {}", money(terms.credit)));
     }

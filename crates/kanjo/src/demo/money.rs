@@ -167,8 +167,7 @@ fn bundle(screen: &Screen, client: &Client, world: &mut World) -> Done<bool> {
         .operation(transfer(JPY, a, b, YEN)?)
         .operation(transfer(VSM, b, a, VERSUM)?)
         .body()?;
-    let signer =
-        |one: &Person| Signer { user: one.user, access: Access::Single(one.key.public()) };
+    let signer = |one: &Person| Signer { user: one.user, access: Access::Single(one.key.public()) };
     let mut file = Cosigning::together(body, vec![signer(a), signer(b)])?;
     file.sign(&a.key)?;
     let one_is_not_enough = file.clone().finish().is_err();

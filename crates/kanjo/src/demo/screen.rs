@@ -19,12 +19,7 @@ pub struct Screen {
 
 /// A long reason on one line.
 pub fn clipped(text: &str) -> String {
-    const MOST: usize = 88;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(MOST - 1).collect();
-    format!("{start}…")
+    crate::text::clipped(text, 88)
 }
 
 impl Screen {

@@ -1,0 +1,196 @@
+//! Administrative acts made of plans.
+
+use super::make::one_of;
+use super::run::{Run, charter};
+use super::{Kind, Plan, SECOND_MS, USERS};
+use crate::common::evidence_of;
+use crate::common::rules::records;
+use kanjo_types::money::{
+    Act, Direction, Evidence, FreezeTarget, Grant, Order, Reason, Role, Scope,
+};
+use kanjo_types::policy::Policy;
+use kanjo_types::record::{RowKey, Table};
+use kanjo_types::standing::{ActRecord, ActStatus};
+use kanjo_types::{
+    Amount, Hash, Operation, Record, TokenId, TransactionId, UserId, WalletId,
+};
+use std::collections::BTreeSet;
+
+type Made = Option<(Operation, Vec<UserId>)>;
+
+impl Run {
+    fn holders_of(&self, scope: Scope, role: Role) -> Vec<UserId> {
+        let rows = self.chain.ledger.standing(Table::Authorities);
+        match rows.get(&RowKey::authority(scope, role)).map(|row| &row.record) {
+            Some(Record::Authority(record)) => record.holders.clone(),
+            _ => vec![self.user(0)],
+        }
+    }
+
+    /// Who holds a role of a token.
+    pub fn holders(&self, token: TokenId, role: Role) -> Vec<UserId> {
+        self.holders_of(Scope::Token(token), role)
+    }
+
+    pub fn act_operation(&self, plan: &Plan, token: TokenId, time_ms: u64) -> Made {
+        if matches!(plan.kind, Kind::Approve | Kind::Reject | Kind::Finish) {
+            return self.answer(plan);
+        }
+        let (act, evidence) = self.act(plan, token, time_ms)?;
+        let signers = self.holders_of(act.scope(), act.role());
+        // The first alone may not be enough: then it brings no evidence, and others agree.
+        let evidence = if plan.flag && signers.len() > 1 { Vec::new() } else { evidence };
+        let signers = if plan.flag { vec![one_of(&signers, plan.pick)?] } else { signers };
+        let reason = Reason { code: "RANDOM".to_owned(), reference: String::new() };
+        let expires_ms = time_ms + u64::from(plan.pick) * SECOND_MS;
+        let order = Box::new(Order { act, reason, expires_ms });
+        Some((Operation::Act { order, evidence }, signers))
+    }
+
+    fn act(&self, plan: &Plan, token: TokenId, time_ms: u64) -> Option<(Act, Vec<Evidence>)> {
+        let Plan { from, to, pick, amount, .. } = *plan;
+        let wallet = self.wallet(from, pick);
+        let target = match pick % 5 {
+            0..3 => FreezeTarget::Wallet(wallet),
+            3 => FreezeTarget::User(self.user(from)),
+            _ => FreezeTarget::Token,
+        };
+        let act = match plan.kind {
+            Kind::Freeze => Act::Freeze {
+                token,
+                target,
+                direction: [Direction::Incoming, Direction::Outgoing, Direction::Both]
+                    [usize::from(pick % 3)],
+                until_ms: (pick % 4 > 0).then_some(time_ms + u64::from(pick) * 40),
+            },
+            Kind::Unfreeze => return self.unfreeze(plan),
+            Kind::Terms => {
+                let class = if token.0 == 2 { pick % 3 } else { 0 };
+                let credit = Amount(if pick % 2 == 0 && token.0 != 4 { amount } else { 0 });
+                let floor = Amount(if pick % 6 == 1 && token.0 == 2 { amount } else { 0 });
+                Act::SetTerms { token, wallet, approved: token.0 == 2, class, credit, floor }
+            }
+            Kind::SetPolicy => {
+                let policy = self.policy(token, pick);
+                Act::SetPolicy { token, policy: Box::new(policy) }
+            }
+            Kind::SetRole => {
+                let mut holders = vec![self.user(0), self.user(1 + pick % (USERS - 1))];
+                holders.sort_unstable();
+                let role = Role::OF_TOKENS[usize::from(pick % 6)];
+                Act::SetRole { token, grant: Grant { role, holders, threshold: pick % 2 + 1 } }
+            }
+            Kind::Recover => {
+                let access = self.key_sets[usize::from(from)][usize::from(pick % 3)].access.clone();
+                Act::Recover { user: self.user(from), access: Box::new(access) }
+            }
+            Kind::Reverse => return self.reversal(plan, token),
+            _ => match pick % 3 {
+                0 => Act::Issue { token, to: self.wallet(to, 0), amount: Amount(amount) },
+                1 => Act::Redeem { token, from: self.wallet(0, 0), amount: Amount(amount) },
+                _ => Act::Audit { token, height: u64::from(pick), header: Hash([pick; 32]) },
+            },
+        };
+        Some((act, Vec::new()))
+    }
+
+    /// Ends a freeze there is.
+    fn unfreeze(&self, plan: &Plan) -> Option<(Act, Vec<Evidence>)> {
+        let frozen: Vec<(TokenId, FreezeTarget)> = records(&self.chain.ledger, Table::Freezes)
+            .filter_map(|record| match record {
+                Record::Freeze(one) if one.freeze.is_some() => Some((one.token, one.target)),
+                _ => None,
+            })
+            .collect();
+        let (token, target) = one_of(&frozen, plan.pick)?;
+        Some((Act::Unfreeze { token, target }, Vec::new()))
+    }
+
+    /// The charter, something kinder, or something else.
+    fn policy(&self, token: TokenId, pick: u8) -> Policy {
+        let number = u8::try_from(token.0).unwrap();
+        let charter = charter(|user| self.wallet(user, 0), number);
+        match pick % 5 {
+            0 => Policy { fee: None, ..charter },
+            1 => Policy { credit: false, freezable: false, ..charter },
+            2 => Policy { credit: true, freezable: true, ..charter },
+            3 => Policy { classes: Vec::new(), allow_list: false, ..charter },
+            _ => charter,
+        }
+    }
+
+    fn answer(&self, plan: &Plan) -> Made {
+        let live = |one: &ActRecord| match plan.kind {
+            Kind::Finish => matches!(one.status, ActStatus::Waiting(_)),
+            _ => one.status == ActStatus::Proposed,
+        };
+        let acts: Vec<&ActRecord> = records(&self.chain.ledger, Table::Acts)
+            .filter_map(|record| match record {
+                Record::Act(one) if live(one) || plan.pick < 10 => Some(&**one),
+                _ => None,
+            })
+            .collect();
+        let record = one_of(&acts, plan.pick)?;
+        let act = record.id;
+        let holders = self.holders_of(record.act.scope(), record.act.role());
+        let mut signers: Vec<UserId> =
+            holders.into_iter().filter(|user| !record.agreed.contains(user)).collect();
+        signers.extend(one_of(&self.users, plan.from));
+        let operation = match plan.kind {
+            Kind::Approve => {
+                let ids = match &record.act {
+                    Act::Reverse { originals, trail, .. } => originals.iter().chain(trail).collect(),
+                    _ => Vec::new(),
+                };
+                let evidence = ids.into_iter().filter_map(|id| evidence_of(&self.chain, *id));
+                Operation::ApproveAct { act, evidence: evidence.collect() }
+            }
+            Kind::Reject => Operation::RejectAct { act },
+            _ => Operation::FinishAct { act },
+        };
+        Some((operation, signers))
+    }
+
+    /// Recorded transactions that moved money of a token, the oldest first, with who lost and who
+    /// gained.
+    fn moved(&self, token: TokenId) -> Vec<(TransactionId, BTreeSet<WalletId>)> {
+        let entries = self.chain.blocks.iter().skip(2).flat_map(|block| &block.entries);
+        let touched = |record: &Record| match record {
+            Record::WalletState(state) if state.token == token => Some(state.wallet),
+            _ => None,
+        };
+        entries
+            .map(|entry| {
+                let wallets = entry.rows.iter().filter_map(|row| touched(&row.record)).collect();
+                (entry.record.id, wallets)
+            })
+            .filter(|(_, wallets): &(_, BTreeSet<WalletId>)| !wallets.is_empty())
+            .collect()
+    }
+
+    /// One to three of the last transactions, and where the token says so a trail that leads from
+    /// the oldest of them.
+    fn reversal(&self, plan: &Plan, token: TokenId) -> Option<(Act, Vec<Evidence>)> {
+        let moved = self.moved(token);
+        let first = moved.len().checked_sub(1 + usize::from(plan.pick) % moved.len().clamp(1, 8))?;
+        let count = usize::from(plan.to % 3) + 1;
+        let mut originals: Vec<usize> = (first..moved.len()).step_by(2).take(count).collect();
+        originals.reverse();
+        let mut trail = Vec::new();
+        if token.0 == 4 && plan.from % 4 > 0 {
+            let mut reached = moved[first].1.clone();
+            for (number, (_, wallets)) in moved.iter().enumerate().skip(first + 1) {
+                if !originals.contains(&number) && !reached.is_disjoint(wallets) {
+                    reached.extend(wallets);
+                    trail.push(moved[number].0);
+                }
+            }
+            trail.truncate(usize::from(plan.from % 4));
+        }
+        let originals: Vec<TransactionId> =
+            originals.into_iter().map(|number| moved[number].0).collect();
+        let evidence = originals.iter().chain(&trail).map(|id| evidence_of(&self.chain, *id));
+        let evidence = evidence.collect::<Option<Vec<Evidence>>>()?;
+        Some((Act::Reverse { token, originals, trail }, evidence))
+    }
+}

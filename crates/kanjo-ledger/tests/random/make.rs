@@ -1,0 +1,226 @@
+//! Operations made of plans and of what there is.
+
+use super::run::Run;
+use super::{Kind, Plan, SECOND_MS, USERS};
+use crate::common::rules::{claims, pendings, records};
+use kanjo_types::money::{Condition, Every, Grant, Leg, Role, WhenShort};
+use kanjo_types::record::Table;
+use kanjo_types::standing::{BundleStatus, PendingStatus, ScheduleStatus};
+use kanjo_types::{
+    Amount, BundleId, ClaimId, Hash, Operation, PendingId, Record, ScheduleId, TokenId, UserId,
+    WalletId,
+};
+
+/// One of several; `None` when there is none.
+pub fn one_of<T: Clone>(items: &[T], pick: u8) -> Option<T> {
+    items.get(usize::from(pick) % items.len().max(1)).cloned()
+}
+
+type Made = Option<(Operation, Vec<UserId>)>;
+
+impl Run {
+    /// The operation, and whose signatures it takes.
+    pub fn operation(&self, plan: &Plan, time_ms: u64) -> Made {
+        let Plan { kind, token, from, to, pick, amount, flag } = *plan;
+        let (token, amount) = (TokenId(u32::from(token)), Amount(amount));
+        let issuer = self.user(0);
+        let (payer, receiver) = (self.wallet(from, pick), self.wallet(to, pick.wrapping_mul(7)));
+        Some(match kind {
+            Kind::Pay => {
+                let reference = String::new();
+                let pay = Operation::Transfer { token, from: payer, to: receiver, amount, reference };
+                (pay, vec![self.user(from)])
+            }
+            Kind::Issue => (Operation::Issue { token, to: receiver, amount }, self.holders(token, Role::Issuer)),
+            Kind::Redeem => {
+                let mut signers = self.holders(token, Role::Issuer);
+                signers.push(issuer);
+                (Operation::Redeem { token, from: self.wallet(0, 0), amount }, signers)
+            }
+            Kind::OpenWallet => {
+                let (owner, number) = (self.user(from), u64::from(pick % 2) + 1);
+                (Operation::CreateWallet { owner, number }, vec![owner])
+            }
+            Kind::Rotate => {
+                let access = self.key_sets[usize::from(from)][usize::from(pick % 3)].access.clone();
+                (Operation::RotateKeys { user: self.user(from), access }, vec![self.user(from)])
+            }
+            Kind::Require => {
+                let condition = self.condition(plan, token, payer, time_ms);
+                (Operation::Require { condition }, vec![self.user(from)])
+            }
+            Kind::Reserve => {
+                let reserve = Operation::Reserve {
+                    token,
+                    from: payer,
+                    to: receiver,
+                    amount,
+                    expires_ms: time_ms + u64::from(pick % 8) * 5 * SECOND_MS,
+                    agent: (pick % 5 == 0).then(|| self.user(pick % USERS)),
+                    linked: flag && pick % 2 == 0,
+                    reference: String::new(),
+                };
+                (reserve, vec![self.user(from)])
+            }
+            Kind::Post | Kind::Void => return self.settle_pending(plan, amount),
+            Kind::Propose | Kind::Agree | Kind::Decline => {
+                return self.bundle(plan, token, time_ms);
+            }
+            Kind::Schedule => {
+                let every = match pick % 4 {
+                    0 => None,
+                    1 => Some(Every::Months(1)),
+                    _ => Some(Every::Milliseconds(60 * SECOND_MS)),
+                };
+                let schedule = Operation::Schedule {
+                    token,
+                    from: payer,
+                    to: receiver,
+                    amount,
+                    first_ms: time_ms + u64::from(pick % 16) * SECOND_MS + 1,
+                    every,
+                    times: every.filter(|_| flag).map(|_| u32::from(pick % 3) + 1),
+                    when_short: match pick % 3 {
+                        0 => WhenShort::Skip,
+                        1 => WhenShort::Stop,
+                        _ => WhenShort::Retry { after_ms: 60 * SECOND_MS, times: 2 },
+                    },
+                    reference: String::new(),
+                };
+                (schedule, vec![self.user(from)])
+            }
+            Kind::Cancel => {
+                let schedules = records(&self.chain.ledger, Table::Schedules);
+                let found: Vec<(ScheduleId, WalletId)> = schedules
+                    .filter_map(|record| match record {
+                        Record::Schedule(one) if one.status == ScheduleStatus::Active || flag => {
+                            Some((one.id, one.from))
+                        }
+                        _ => None,
+                    })
+                    .collect();
+                let (schedule, from) = one_of(&found, pick)?;
+                (Operation::CancelSchedule { schedule }, vec![self.owner(from)])
+            }
+            Kind::SetAttribute => {
+                let (user, name) = (self.user(from), format!("name_{}", pick % 3));
+                let commitment = Hash([pick; 32]);
+                (Operation::SetAttribute { user, name, commitment }, vec![user])
+            }
+            Kind::EraseAttribute => {
+                let (user, name) = (self.user(from), format!("name_{}", pick % 3));
+                (Operation::EraseAttribute { user, name }, vec![user])
+            }
+            Kind::Guardians => {
+                let mut holders = vec![self.user((from + 1) % USERS), self.user((from + 2) % USERS)];
+                holders.sort_unstable();
+                let grant = Grant { role: Role::Guardian, holders, threshold: pick % 2 + 1 };
+                let delay_ms = u64::from(pick % 4) * SECOND_MS;
+                (Operation::SetGuardians { grant, delay_ms }, vec![self.user(from)])
+            }
+            Kind::Settle => {
+                let all = claims(&self.chain.ledger);
+                let open: Vec<ClaimId> = all
+                    .filter(|claim| claim.paid < claim.amount || flag)
+                    .map(|claim| claim.id)
+                    .collect();
+                (Operation::SettleClaim { claim: one_of(&open, pick)? }, vec![self.user(from)])
+            }
+            Kind::Interest => {
+                let to = (0..USERS).map(|user| self.wallet(user, 0)).collect();
+                let interest = Operation::PayInterest {
+                    token,
+                    from: self.wallet(0, 0),
+                    to,
+                    rate_ppm: u32::from(pick) * 400,
+                    days: 365,
+                    year: 365,
+                };
+                let mut signers = self.holders(token, Role::Issuer);
+                signers.push(issuer);
+                (interest, signers)
+            }
+            _ => return self.act_operation(plan, token, time_ms),
+        })
+    }
+
+    pub fn owner(&self, wallet: WalletId) -> UserId {
+        self.chain.ledger.wallets().get(&wallet).expect("a wallet").owner
+    }
+
+    fn condition(
+        &self,
+        plan: &Plan,
+        token: TokenId,
+        wallet: WalletId,
+        time_ms: u64,
+    ) -> Condition {
+        let amount = Amount(plan.amount);
+        match plan.pick % 6 {
+            0 => Condition::BalanceAtLeast { wallet, token, amount },
+            1 => Condition::BalanceAtMost { wallet, token, amount: Amount(plan.amount.saturating_add(150)) },
+            2 => {
+                let state = self.chain.ledger.states().get(&(wallet, token));
+                let state = state.map_or(Hash::ZERO, |row| row.hash);
+                Condition::StateIs { wallet, token, state }
+            }
+            3 => Condition::Approved { wallet, token },
+            4 => Condition::NotBefore { time_ms },
+            _ => Condition::NotAfter { time_ms: time_ms - u64::from(plan.flag) },
+        }
+    }
+
+    fn settle_pending(&self, plan: &Plan, amount: Amount) -> Made {
+        let heads: Vec<(PendingId, UserId)> = pendings(&self.chain.ledger)
+            .filter(|one| one.chain == one.id || plan.pick > 250)
+            .filter(|one| one.status == PendingStatus::Open || plan.pick < 20)
+            .map(|one| (one.id, one.agent.unwrap_or_else(|| self.owner(one.to))))
+            .collect();
+        let (pending, agent) = one_of(&heads, plan.pick)?;
+        let amount = plan.flag.then_some(amount);
+        let operation = match plan.kind {
+            Kind::Post => Operation::Post { pending, amount },
+            _ => Operation::Void { pending },
+        };
+        Some((operation, vec![agent]))
+    }
+
+    fn bundle(&self, plan: &Plan, token: TokenId, time_ms: u64) -> Made {
+        let Plan { kind, from, to, pick, amount, flag, .. } = *plan;
+        if kind == Kind::Propose {
+            let back = TokenId(u32::from(pick % super::TOKENS) + 1);
+            let (payer, receiver) = (self.wallet(from, 0), self.wallet(to, 0));
+            let leg = |token, from, to, amount| {
+                Leg { token, from, to, amount: Amount(amount), reference: String::new() }
+            };
+            let legs = vec![
+                leg(token, payer, receiver, amount),
+                leg(back, receiver, payer, u128::from(pick % 30)),
+            ];
+            let conditions = (0..u8::from(flag)).map(|_| self.condition(plan, token, payer, time_ms));
+            let propose = Operation::ProposeBundle {
+                parties: vec![self.user(to)],
+                conditions: conditions.collect(),
+                legs,
+                expires_ms: time_ms + u64::from(pick) * SECOND_MS,
+            };
+            return Some((propose, vec![self.user(from)]));
+        }
+        let open: Vec<(BundleId, Vec<UserId>)> = records(&self.chain.ledger, Table::Bundles)
+            .filter_map(|record| match record {
+                Record::Bundle(one) if one.status == BundleStatus::Open || pick < 10 => {
+                    let missing = one.parties.iter().filter(|party| !party.agreed || pick < 20);
+                    Some((one.id, missing.map(|party| party.user).collect()))
+                }
+                _ => None,
+            })
+            .collect();
+        let (bundle, mut missing) = one_of(&open, pick)?;
+        missing.extend(one_of(&self.users, pick));
+        let operation = match kind {
+            Kind::Agree => Operation::AgreeBundle { bundle },
+            _ => Operation::DeclineBundle { bundle },
+        };
+        Some((operation, missing))
+    }
+}
