@@ -137,5 +137,5 @@ fn random_histories_keep_every_promise() {
     result.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(seen.done.len(), 30, "every kind of operation was done: {:?}", seen.done);
     assert!(seen.codes.len() > 45, "many ways to fail: {:?}", seen.codes);
-    assert!(seen.due > 1_000, "the ledger had things to do");
+    assert!(seen.due > 500, "the ledger had things to do");
 }

@@ -10,7 +10,7 @@ use kanjo_proof::state::{Leaf, StateTree};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::record::{self, RowKey};
 use kanjo_types::stored::Location;
-use kanjo_types::{TokenId, UserId, WalletId};
+use kanjo_types::{Record, TokenId, TransactionId, UserId, WalletId};
 use tokio::sync::oneshot;
 
 /// Most wallet states in one proof.
@@ -26,6 +26,8 @@ pub(crate) enum Wanted {
     Wallet(WalletId),
     /// A row of any table.
     Row(record::Table, RowKey),
+    /// The reversal of a transaction in a token, and the act that ordered it.
+    Reversal(TransactionId, TokenId),
 }
 
 impl Wanted {
@@ -37,6 +39,7 @@ impl Wanted {
             Self::State(wallet, token) => RowKey::wallet_state(wallet, token),
             Self::Wallet(id) => RowKey::wallet(id),
             Self::Row(_, key) => key,
+            Self::Reversal(original, token) => RowKey::reversal(original, token),
         }
     }
 }
@@ -59,6 +62,8 @@ pub(crate) struct ProofAnswer {
     /// The leaf below a wallet's states.
     pub low: Option<ProvenAt>,
     pub states: Vec<ProvenAt>,
+    /// The act that ordered a reversal.
+    pub act: Option<ProvenAt>,
 }
 
 pub(crate) struct ProofQuery {
@@ -79,6 +84,7 @@ pub(crate) struct ResolvedQuery {
     floor: Option<Found>,
     low: Option<Found>,
     states: Vec<Found>,
+    act: Option<Found>,
     reply: oneshot::Sender<ProofAnswer>,
 }
 
@@ -110,6 +116,7 @@ impl ProofQuery {
         use record::Table as T;
         let mut low = None;
         let mut states = Vec::new();
+        let mut act = None;
         let (table, key, floor) = match self.wanted {
             Wanted::User(id) => (T::Users, RowKey::user(id), floor(ledger.users(), &id)),
             Wanted::Token(id) => (T::Tokens, RowKey::token(id), floor(ledger.tokens(), &id)),
@@ -131,8 +138,17 @@ impl ProofQuery {
                 (T::Wallets, RowKey::wallet(id), floor(ledger.wallets(), &id))
             }
             Wanted::Row(table, key) => (table, key, floor_of(ledger, table, key)),
+            Wanted::Reversal(original, token) => {
+                let key = RowKey::reversal(original, token);
+                if let Some(row) = ledger.standing(T::Reversals).get(&key)
+                    && let Record::Reversal(reversal) = &row.record
+                {
+                    act = floor_of(ledger, T::Acts, RowKey::item(reversal.act.0));
+                }
+                (T::Reversals, key, floor_of(ledger, T::Reversals, key))
+            }
         };
-        ResolvedQuery { table, key, floor, low, states, reply: self.reply }
+        ResolvedQuery { table, key, floor, low, states, act, reply: self.reply }
     }
 }
 
@@ -149,6 +165,10 @@ impl ResolvedQuery {
             Some(low) => Some(state(low)?),
             None => None,
         };
+        let act = match self.act {
+            Some(act) => Some(prove(record::Table::Acts, act)?),
+            None => None,
+        };
         let answer = ProofAnswer {
             at: at.clone(),
             table: self.table,
@@ -156,6 +176,7 @@ impl ResolvedQuery {
             floor: prove(self.table, self.floor?)?,
             low,
             states: self.states.into_iter().map(state).collect::<Option<Vec<_>>>()?,
+            act,
         };
         Some(PendingProof { answer, reply: self.reply })
     }

@@ -6,10 +6,10 @@
 mod common;
 
 use common::money::{
-    EUR, FUNDS, LATER, act, done, evidence, hex, list, make_token, pay, policy, proven, record,
-    reserve, send, sign_with, signed, start, stop_and_audit,
+    EUR, FUNDS, LATER, act, assert_code, done, evidence, hex, list, make_token, pay, policy,
+    proven, record, reserve, send, sign_with, signed, start, stop_and_audit,
 };
-use common::{HandClock, NOON, VSM, access, balance, client, is_done, key, must_end};
+use common::{HandClock, NOON, VSM, access, balance, client, get, is_done, key, must_end};
 use kanjo_api::BalanceView;
 use kanjo_client::{Client, Draft};
 use kanjo_proof::Fact;
@@ -19,7 +19,7 @@ use kanjo_types::policy::Policy;
 use kanjo_types::record::RowKey;
 use kanjo_types::standing::ActStatus;
 use kanjo_types::{
-    ActId, Amount, KeySignature, Operation, Record, ResultCode, SignedTransaction, TokenId,
+    ActId, Amount, KeySignature, Operation, Record, ResultCode, SignedTransaction, Table, TokenId,
     TransactionId, UserId, WalletId,
 };
 
@@ -71,7 +71,23 @@ fn a_payment_is_reversed_with_its_evidence_and_all_of_it_is_on_record() {
         assert_eq!(list(address, "reversals", of, 10), [Record::Reversal(reversal.clone())]);
     }
     let fact = proven(&world, address, &format!("/v1/proofs/records/reversals/{}", hex(row)));
-    assert_eq!(fact, Fact::State { record: Record::Reversal(reversal) });
+    assert_eq!(fact, Fact::State { record: Record::Reversal(reversal.clone()) });
+    let proof = |id: TransactionId, token: TokenId| {
+        proven(&world, address, &format!("/v1/proofs/reversals/{id}?token={token}"))
+    };
+    let Fact::Reversal { transaction, reversal: proved, act, .. } = proof(payment, EUR) else {
+        panic!("a reversal")
+    };
+    assert_eq!((transaction.body.id(), proved, act.id), (payment, *reversal, by));
+    // What was not reversed, or not in this token.
+    for (id, token) in [(payment, VSM), (reversed, EUR), (payment, TokenId(99))] {
+        let key = RowKey::reversal(id, token);
+        assert_eq!(proof(id, token), Fact::Absence { table: Table::Reversals, key });
+    }
+    let path = format!("/v1/proofs/reversals/{}?token=3", "11".repeat(32));
+    assert_code(&get(address, &path), 404, "unknown_transaction");
+    let path = format!("/v1/proofs/reversals/{payment}?token=x");
+    assert_code(&get(address, &path), 400, "bad_request");
     stop_and_audit(&world, node);
 }
 

@@ -49,6 +49,14 @@ impl Run {
 
     fn act(&self, plan: &Plan, token: TokenId, time_ms: u64) -> Option<(Act, Vec<Evidence>)> {
         let Plan { from, to, pick, amount, .. } = *plan;
+        // Mostly a token whose charter permits it.
+        let token = match plan.kind {
+            Kind::Freeze if pick > 10 => TokenId(2 + 2 * u32::from(pick % 2)),
+            Kind::Terms if pick > 10 => TokenId([2, 3, 5][usize::from(pick % 3)]),
+            Kind::SetPolicy if pick > 10 => TokenId(2 + u32::from(pick % 4)),
+            Kind::Reverse if token.0 == 1 && pick > 10 => TokenId(5),
+            _ => token,
+        };
         let wallet = self.wallet(from, pick);
         let target = match pick % 5 {
             0..3 => FreezeTarget::Wallet(wallet),
@@ -60,13 +68,13 @@ impl Run {
                 token,
                 target,
                 direction: [Direction::Incoming, Direction::Outgoing, Direction::Both]
-                    [usize::from(pick % 3)],
+                    [usize::from(to % 3)],
                 until_ms: (pick % 4 > 0).then_some(time_ms + u64::from(pick) * 40),
             },
             Kind::Unfreeze => return self.unfreeze(plan),
             Kind::Terms => {
                 let class = if token.0 == 2 { pick % 3 } else { 0 };
-                let credit = Amount(if pick % 2 == 0 && token.0 != 4 { amount } else { 0 });
+                let credit = Amount(if pick % 2 == 0 { amount } else { 0 });
                 let floor = Amount(if pick % 6 == 1 && token.0 == 2 { amount } else { 0 });
                 Act::SetTerms { token, wallet, approved: token.0 == 2, class, credit, floor }
             }
@@ -78,11 +86,23 @@ impl Run {
                 let mut holders = vec![self.user(0), self.user(1 + pick % (USERS - 1))];
                 holders.sort_unstable();
                 let role = Role::OF_TOKENS[usize::from(pick % 6)];
-                Act::SetRole { token, grant: Grant { role, holders, threshold: pick % 2 + 1 } }
+                Act::SetRole { token, grant: Grant { role, holders, threshold: if pick % 4 > 0 { 2 } else { 1 } } }
             }
             Kind::Recover => {
-                let access = self.key_sets[usize::from(from)][usize::from(pick % 3)].access.clone();
-                Act::Recover { user: self.user(from), access: Box::new(access) }
+                let guarded: Vec<UserId> = records(&self.chain.ledger, Table::Authorities)
+                    .filter_map(|record| match record {
+                        Record::Authority(one) => Some(one.scope),
+                        _ => None,
+                    })
+                    .filter_map(|scope| match scope {
+                        Scope::User(user) => Some(user),
+                        Scope::Token(_) => None,
+                    })
+                    .collect();
+                let user = one_of(&guarded, from)?;
+                let number = self.users.iter().position(|other| *other == user)?;
+                let access = self.key_sets[number][usize::from(pick % 3)].access.clone();
+                Act::Recover { user, access: Box::new(access) }
             }
             Kind::Reverse => return self.reversal(plan, token),
             _ => match pick % 3 {
@@ -168,12 +188,18 @@ impl Run {
             .collect()
     }
 
+    /// A wallet of the last transaction that moved money of a token.
+    pub fn last_touched(&self, token: TokenId, pick: u8) -> Option<WalletId> {
+        let (_, wallets) = self.moved(token).pop()?;
+        one_of(&wallets.into_iter().collect::<Vec<_>>(), pick / 2)
+    }
+
     /// One to three of the last transactions, and where the token says so a trail that leads from
     /// the oldest of them.
     fn reversal(&self, plan: &Plan, token: TokenId) -> Option<(Act, Vec<Evidence>)> {
         let moved = self.moved(token);
-        let first = moved.len().checked_sub(1 + usize::from(plan.pick) % moved.len().clamp(1, 8))?;
-        let count = usize::from(plan.to % 3) + 1;
+        let first = moved.len().checked_sub(1 + usize::from(plan.pick) % moved.len().clamp(1, 5))?;
+        let count = [1, 1, 1, 1, 2, 3][usize::from(plan.to)];
         let mut originals: Vec<usize> = (first..moved.len()).step_by(2).take(count).collect();
         originals.reverse();
         let mut trail = Vec::new();

@@ -28,6 +28,13 @@ impl Run {
         Some(match kind {
             Kind::Pay => {
                 let reference = String::new();
+                if flag && pick % 2 == 0 {
+                    // All that somebody holds who was paid just now: it can't be taken back then.
+                    let from = self.last_touched(token, pick)?;
+                    let amount = self.held(from, token)?;
+                    let pay = Operation::Transfer { token, from, to: receiver, amount, reference };
+                    return Some((pay, vec![self.owner(from)]));
+                }
                 let pay = Operation::Transfer { token, from: payer, to: receiver, amount, reference };
                 (pay, vec![self.user(from)])
             }
@@ -57,7 +64,7 @@ impl Run {
                     amount,
                     expires_ms: time_ms + u64::from(pick % 8) * 5 * SECOND_MS,
                     agent: (pick % 5 == 0).then(|| self.user(pick % USERS)),
-                    linked: flag && pick % 2 == 0,
+                    linked: flag && pick % 4 == 0,
                     reference: String::new(),
                 };
                 (reserve, vec![self.user(from)])
@@ -108,7 +115,13 @@ impl Run {
                 (Operation::SetAttribute { user, name, commitment }, vec![user])
             }
             Kind::EraseAttribute => {
-                let (user, name) = (self.user(from), format!("name_{}", pick % 3));
+                let known: Vec<(UserId, String)> = records(&self.chain.ledger, Table::Attributes)
+                    .filter_map(|record| match record {
+                        Record::Attribute(one) => Some((one.user, one.name.clone())),
+                        _ => None,
+                    })
+                    .collect();
+                let (user, name) = one_of(&known, pick)?;
                 (Operation::EraseAttribute { user, name }, vec![user])
             }
             Kind::Guardians => {
@@ -146,6 +159,13 @@ impl Run {
 
     pub fn owner(&self, wallet: WalletId) -> UserId {
         self.chain.ledger.wallets().get(&wallet).expect("a wallet").owner
+    }
+
+    fn held(&self, wallet: WalletId, token: TokenId) -> Option<Amount> {
+        let state = self.chain.ledger.states().get(&(wallet, token))?;
+        // About what is left for the payment when the fee is paid, too.
+        let left = state.balance.0 - state.balance.0 / 20;
+        Some(Amount(left.saturating_sub(u128::from(token.0 == 2))))
     }
 
     fn condition(

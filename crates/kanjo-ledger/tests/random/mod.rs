@@ -86,7 +86,7 @@ pub struct History {
 
 fn kinds() -> impl Strategy<Value = Kind> {
     let money = prop_oneof![
-        12 => Just(Kind::Pay), 2 => Just(Kind::Issue), 1 => Just(Kind::Redeem),
+        18 => Just(Kind::Pay), 2 => Just(Kind::Issue), 1 => Just(Kind::Redeem),
         1 => Just(Kind::OpenWallet), 1 => Just(Kind::Rotate), 2 => Just(Kind::Require),
         5 => Just(Kind::Reserve), 6 => Just(Kind::Post), 3 => Just(Kind::Void),
         3 => Just(Kind::Propose), 6 => Just(Kind::Agree), 1 => Just(Kind::Decline),
@@ -96,7 +96,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::SetAttribute), 2 => Just(Kind::EraseAttribute),
         1 => Just(Kind::Guardians), 1 => Just(Kind::Recover), 2 => Just(Kind::Freeze),
         3 => Just(Kind::Unfreeze), 3 => Just(Kind::Terms), 1 => Just(Kind::SetPolicy),
-        1 => Just(Kind::SetRole), 7 => Just(Kind::Reverse), 2 => Just(Kind::Order),
+        2 => Just(Kind::SetRole), 7 => Just(Kind::Reverse), 2 => Just(Kind::Order),
         6 => Just(Kind::Approve), 1 => Just(Kind::Reject), 3 => Just(Kind::Finish),
         6 => Just(Kind::Settle),
     ];
@@ -105,8 +105,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
 
 fn amounts() -> impl Strategy<Value = u128> {
     prop_oneof![
-        30 => 1u128..60,
-        6 => 60u128..400,
+        30 => 1u128..40,
+        8 => 40u128..150,
         1 => Just(0),
         1 => Just(u128::MAX),
         1 => Just(u128::MAX / 2),
@@ -143,9 +143,9 @@ fn sents() -> impl Strategy<Value = Sent> {
 
 pub fn histories() -> impl Strategy<Value = History> {
     let gap = prop_oneof![
-        12 => 0..3 * SECOND_MS,
-        4 => 10 * SECOND_MS..100 * SECOND_MS,
-        1 => 20_000 * SECOND_MS..200_000 * SECOND_MS,
+        60 => 0..2 * SECOND_MS,
+        6 => 5 * SECOND_MS..40 * SECOND_MS,
+        1 => 500 * SECOND_MS..200_000 * SECOND_MS,
     ];
     let blocks = prop::collection::vec((gap, prop::collection::vec(sents(), 0..9)), 1..48);
     let copied = prop::collection::vec(0..50u8, 64);

@@ -3,7 +3,7 @@
 use super::{History, Kind, Sent, TOKENS, USERS};
 use crate::common::{self, Chain, KeySet, START_MS};
 use kanjo_ledger::{BlockContext, Verified};
-use kanjo_types::money::{Act, Order, Reason};
+use kanjo_types::money::{Act, Grant, Order, Reason, Role};
 use kanjo_types::policy::{ClassLimits, Fee, MovedOn, Policy, ReversalRule};
 use kanjo_types::stored::Entry;
 use kanjo_types::transaction::Refused;
@@ -87,11 +87,17 @@ fn genesis() -> Genesis {
     for user in 0..USERS {
         let name = user.to_string();
         genesis.users.push(common::first_user(&name, &key_set(user, 0)));
-        let held: &[(&str, u128)] = if user == 5 { &[] } else { &[("JPY", 200)] };
+        let held: &[(&str, u128)] = if user == 5 { &[] } else { &[("JPY", 100)] };
         genesis.wallets.push(common::first_wallet(&name, 0, held));
     }
     genesis.tokens.push(common::first_token("JPY", "0"));
     genesis
+}
+
+fn ordered(act: Act) -> Operation {
+    let reason = Reason { code: "START".to_owned(), reference: String::new() };
+    let order = Box::new(Order { act, reason, expires_ms: START_MS });
+    Operation::Act { order, evidence: Vec::new() }
 }
 
 impl Run {
@@ -114,7 +120,7 @@ impl Run {
 
     /// Wallet `pick` of a user: nearly always the first.
     pub fn wallet(&self, user: u8, pick: u8) -> WalletId {
-        let number = if pick >= 230 { 1 } else { 0 };
+        let number = u64::from(pick >= 250);
         WalletId::derive(self.chain.chain(), self.user(user), number)
     }
 
@@ -143,17 +149,23 @@ impl Run {
                     credit: Amount(if user == 1 && token != 4 { 40 } else { 0 }),
                     floor: Amount::ZERO,
                 };
-                let reason = Reason { code: "START".to_owned(), reference: String::new() };
-                let order = Box::new(Order { act, reason, expires_ms: START_MS });
-                operations.push(Operation::Act { order, evidence: Vec::new() });
+                operations.push(ordered(act));
                 if user < 5 {
                     operations.push(Operation::Issue {
                         token: TokenId(u32::from(token)),
                         to: self.wallet(user, 0),
-                        amount: Amount(200),
+                        amount: Amount(if user == 0 { 200 } else { 50 }),
                     });
                 }
             }
+        }
+        for (token, role, other) in
+            [(2, Role::Freezer, 3), (4, Role::Reverser, 2), (5, Role::Approver, 1), (3, Role::Issuer, 1)]
+        {
+            let mut holders = vec![self.user(0), self.user(other)];
+            holders.sort_unstable();
+            let grant = Grant { role, holders, threshold: 2 };
+            operations.push(ordered(Act::SetRole { token: TokenId(token), grant }));
         }
         let first = self.signed(&[self.user(0)], operations, START_MS);
         let first = self.chain.admit(&first).expect("well formed");

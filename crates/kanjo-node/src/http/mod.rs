@@ -130,6 +130,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/proofs/users/{id}", get(proof::user))
         .route("/proofs/tokens/{id}", get(proof::token))
         .route("/proofs/records/{table}/{key}", get(proof::record))
+        .route("/proofs/reversals/{id}", get(proof::reversal))
         .route("/proofs/transactions/{id}", get(proof::transaction))
         .route("/proofs/blocks/{height}", get(proof::block))
         .route("/proofs/extends", get(proof::extends))

@@ -34,6 +34,7 @@ use utoipa::OpenApi;
         proof::token,
         proof::record,
         proof::transaction,
+        proof::reversal,
         proof::block,
         proof::extends,
         stream::blocks,

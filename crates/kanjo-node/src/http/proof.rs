@@ -19,7 +19,8 @@ use kanjo_proof::file::ProofFile;
 use kanjo_proof::merkle;
 use kanjo_proof::proof::{
     AbsenceProof, BlockProof, ExtendsProof, LaterHeader, Proof, ProvenLeaf, ProvenReceipt,
-    ProvenRow, ProvenTransaction, StateProof, TransactionProof, VersionProof, WalletProof,
+    ProvenRow, ProvenTransaction, ReversalProof, StateProof, TransactionProof, VersionProof,
+    WalletProof,
 };
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::outcome::Refusal;
@@ -229,16 +230,55 @@ pub(super) async fn transaction(
     let id: TransactionId = parse(&id, "id")?;
     let at = locate(&api, id).await?;
     blocking(move || {
-        let block = read_block(&api.shared, at.height)?;
-        let made = || {
-            Some(TransactionProof {
-                at: signed_header(&block),
-                transaction: proven_transaction(&block, at.position)?,
-                receipt: proven_receipt(&block, at.position)?,
-            })
-        };
-        let proof = made().ok_or_else(|| damaged(at.height))?;
+        let proof = transaction_proof(&api.shared, at)?;
         Ok(file(&api.shared, Proof::Transaction(proof)))
+    })
+    .await
+}
+
+fn transaction_proof(shared: &Shared, at: Location) -> Result<TransactionProof, ApiError> {
+    let block = read_block(shared, at.height)?;
+    let made = || {
+        Some(TransactionProof {
+            at: signed_header(&block),
+            transaction: proven_transaction(&block, at.position)?,
+            receipt: proven_receipt(&block, at.position)?,
+        })
+    };
+    made().ok_or_else(|| damaged(at.height))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TokenQuery {
+    token: Option<u32>,
+}
+
+/// Proof that a transaction was reversed in a token (by default token 1), or that money was followed
+/// through it: the transaction, what was done with it, and the act that ordered it. Otherwise proof
+/// that it was not.
+#[utoipa::path(get, path = "/v1/proofs/reversals/{id}", tag = "proofs",
+    params(("id" = String, Path), ("token" = Option<u32>, Query)),
+    responses((status = 200, body = serde_json::Value), (status = 404, body = ErrorBody)))]
+pub(super) async fn reversal(
+    State(api): State<Arc<Api>>,
+    Path(id): Path<String>,
+    Query(query): Query<TokenQuery>,
+) -> Answer<ProofFile> {
+    let id: TransactionId = parse(&id, "id")?;
+    let at = locate(&api, id).await?;
+    let answer = ask(&api, Wanted::Reversal(id, TokenId(query.token.unwrap_or(1)))).await?;
+    blocking(move || {
+        let shared = &api.shared;
+        let ProofAnswer { at: header, table, floor, act: Some(act), .. } = answer else {
+            return Ok(file(shared, state_proof(shared, answer)?));
+        };
+        let mut walk = Walk::new(shared);
+        let proof = ReversalProof {
+            original: transaction_proof(shared, at)?,
+            reversal: StateProof { at: header.clone(), row: row(&mut walk, table, floor)? },
+            act: StateProof { at: header, row: row(&mut walk, Table::Acts, act)? },
+        };
+        Ok(file(shared, Proof::Reversal(Box::new(proof))))
     })
     .await
 }
