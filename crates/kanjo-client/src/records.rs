@@ -97,7 +97,8 @@ impl Client {
         self.proof(&format!("records/{}/{}", table_name(table), key.0))
     }
 
-    /// A proof of what became of a transaction by a reversal, or that it was not reversed.
+    /// A proof of what a reversal did with a transaction in a token: the transaction, what was done
+    /// with it, and the act that ordered it; or a proof that it was not reversed.
     ///
     /// # Errors
     /// Any [`ClientError`].
@@ -106,7 +107,7 @@ impl Client {
         original: TransactionId,
         token: TokenId,
     ) -> Result<String, ClientError> {
-        self.proof_of_record(Table::Reversals, RowKey::reversal(original, token))
+        self.proof(&format!("reversals/{original}?token={token}"))
     }
 
     /// What a transaction did, provable against the hash of its block's header.

@@ -260,6 +260,7 @@ fn run(history: &History) -> Run {
         fed: Vec::new(),
         copies: vec![None; 64],
     };
+    run.chain.compared_every = 3;
     let mut time_ms = START_MS;
     let mut salt = 0;
     let mut late: Vec<Waiting> = Vec::new();
@@ -283,6 +284,7 @@ fn run(history: &History) -> Run {
             }
         }
     }
+    run.chain.compare();
     run
 }
 

@@ -115,7 +115,7 @@ fn states_that_the_operations_do_not_name_keep_their_keys() {
     let (third, fourth) = (&samples[3].1, &samples[4].1);
     // Wallet 1 has reserved money; 2 and 3 are the next that the operations name.
     assert_eq!(forms(third, 0), [false, true, true]);
-    assert_eq!(third.entries[0].rows[1].named, true, "named, but with more than a balance");
+    assert!(third.entries[0].rows[1].named, "named, but with more than a balance");
     // The payer of interest is named by the payment after it; 2 is, too; 4 is not.
     assert_eq!(forms(third, 1), [false, true, false]);
     assert_eq!(forms(third, 2), [false, true]);

@@ -18,9 +18,10 @@ use std::time::Duration;
 
 /// How a transaction is signed.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Signing")]
 pub struct SignArgs {
-    /// Key that signs, by name or path; repeat it for users with several keys. Without it, the
-    /// author's keys are looked for in the home directory.
+    /// Key that signs, by name or path; repeat it for several. Without it, the signers' keys are
+    /// looked for in the home directory.
     #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<String>,
     /// How long the ledger may take the transaction, such as 90s or 2m.

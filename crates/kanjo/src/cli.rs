@@ -75,7 +75,7 @@ pub enum Command {
     /// Wallets: open, show, history, watch.
     #[command(subcommand)]
     Wallet(WalletCommand),
-    /// Tokens: create, list, issue, redeem.
+    /// Tokens: create, list, issue, redeem, policy, roles.
     #[command(subcommand)]
     Token(TokenCommand),
     /// Pay from one wallet to another.

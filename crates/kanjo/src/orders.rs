@@ -17,8 +17,10 @@ use std::time::Duration;
 
 /// Why, by whom, and until when others may agree.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Order")]
 pub struct OrderArgs {
-    /// Why: a code of 1 to 16 characters of A-Z, 0-9 and _, such as COURT_ORDER.
+    /// Why: a code of 1 to 16 characters of A-Z, 0-9 and _, such as COURT_ORDER. Freezing and
+    /// reversing need it.
     #[arg(long, value_name = "CODE")]
     pub reason: Option<String>,
     /// A file number or the like, at most 64 bytes; public for ever, so no personal data.

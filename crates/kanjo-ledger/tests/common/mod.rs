@@ -363,7 +363,8 @@ fn spent_places(operations: &[Operation], rows: &[Row]) -> Vec<RowKey> {
         let is_next = named.is_next((state.wallet, state.token));
         assert_eq!(row.named, is_next, "whether the operations name the state");
         let key = RowKey::wallet_state(state.wallet, state.token);
-        if !(is_next && state.extra.is_none()) && !places.contains(&key) {
+        let is_short = is_next && state.extra.is_none();
+        if !is_short && !places.contains(&key) {
             places.push(key);
         }
     }

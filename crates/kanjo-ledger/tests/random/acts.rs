@@ -11,10 +11,8 @@ use kanjo_types::money::{
 use kanjo_types::policy::Policy;
 use kanjo_types::record::{RowKey, Table};
 use kanjo_types::standing::{ActRecord, ActStatus};
-use kanjo_types::{
-    Amount, Hash, Operation, Record, TokenId, TransactionId, UserId, WalletId,
-};
-use std::collections::BTreeSet;
+use kanjo_types::{Amount, Hash, Operation, Record, TokenId, TransactionId, UserId, WalletId};
+use std::collections::{BTreeMap, BTreeSet};
 
 type Made = Option<(Operation, Vec<UserId>)>;
 
@@ -86,7 +84,10 @@ impl Run {
                 let mut holders = vec![self.user(0), self.user(1 + pick % (USERS - 1))];
                 holders.sort_unstable();
                 let role = Role::OF_TOKENS[usize::from(pick % 6)];
-                Act::SetRole { token, grant: Grant { role, holders, threshold: if pick % 4 > 0 { 2 } else { 1 } } }
+                Act::SetRole {
+                    token,
+                    grant: Grant { role, holders, threshold: if pick % 4 > 0 { 2 } else { 1 } },
+                }
             }
             Kind::Recover => {
                 let guarded: Vec<UserId> = records(&self.chain.ledger, Table::Authorities)
@@ -159,7 +160,9 @@ impl Run {
         let operation = match plan.kind {
             Kind::Approve => {
                 let ids = match &record.act {
-                    Act::Reverse { originals, trail, .. } => originals.iter().chain(trail).collect(),
+                    Act::Reverse { originals, trail, .. } => {
+                        originals.iter().chain(trail).collect()
+                    }
                     _ => Vec::new(),
                 };
                 let evidence = ids.into_iter().filter_map(|id| evidence_of(&self.chain, *id));
@@ -171,44 +174,73 @@ impl Run {
         Some((operation, signers))
     }
 
-    /// Recorded transactions that moved money of a token, the oldest first, with who lost and who
-    /// gained.
-    fn moved(&self, token: TokenId) -> Vec<(TransactionId, BTreeSet<WalletId>)> {
-        let entries = self.chain.blocks.iter().skip(2).flat_map(|block| &block.entries);
-        let touched = |record: &Record| match record {
-            Record::WalletState(state) if state.token == token => Some(state.wallet),
-            _ => None,
-        };
-        entries
-            .map(|entry| {
-                let wallets = entry.rows.iter().filter_map(|row| touched(&row.record)).collect();
-                (entry.record.id, wallets)
-            })
-            .filter(|(_, wallets): &(_, BTreeSet<WalletId>)| !wallets.is_empty())
-            .collect()
+    /// Recorded transactions that touched money of a token, the oldest first, with what each wallet
+    /// gained (zero: nothing, or lost).
+    fn moved(&self, token: TokenId) -> Vec<(TransactionId, BTreeMap<WalletId, u128>)> {
+        let mut worth: BTreeMap<WalletId, u128> = BTreeMap::new();
+        let mut moved = Vec::new();
+        for entry in self.chain.blocks.iter().flat_map(|block| &block.entries) {
+            let mut gains = BTreeMap::new();
+            for row in &entry.rows {
+                let Record::WalletState(state) = &row.record else { continue };
+                if state.token == token {
+                    let before = worth.insert(state.wallet, state.worth()).unwrap_or(0);
+                    // An overdrawn wallet is worth less than nothing, modulo 2^128.
+                    let gain = state.worth().wrapping_sub(before);
+                    gains.insert(state.wallet, if gain < 1 << 127 { gain } else { 0 });
+                }
+            }
+            if !gains.is_empty() && entry.record.height > 1 {
+                moved.push((entry.record.id, gains));
+            }
+        }
+        moved
+    }
+
+    /// Does a wallet hold less than it gained then?
+    fn is_spent(&self, token: TokenId, gains: &BTreeMap<WalletId, u128>) -> bool {
+        gains.iter().any(|(wallet, gain)| {
+            let state = self.chain.ledger.states().get(&(*wallet, token));
+            state.is_some_and(|row| row.balance.0 < *gain)
+        })
     }
 
     /// A wallet of the last transaction that moved money of a token.
     pub fn last_touched(&self, token: TokenId, pick: u8) -> Option<WalletId> {
         let (_, wallets) = self.moved(token).pop()?;
-        one_of(&wallets.into_iter().collect::<Vec<_>>(), pick / 2)
+        let paid = wallets.into_iter().filter(|(_, gain)| *gain > 0).map(|(wallet, _)| wallet);
+        one_of(&paid.collect::<Vec<_>>(), pick / 2)
     }
 
     /// One to three of the last transactions, and where the token says so a trail that leads from
     /// the oldest of them.
     fn reversal(&self, plan: &Plan, token: TokenId) -> Option<(Act, Vec<Evidence>)> {
         let moved = self.moved(token);
-        let first = moved.len().checked_sub(1 + usize::from(plan.pick) % moved.len().clamp(1, 5))?;
+        let last = moved.len().checked_sub(1)?;
+        let mut first = last.saturating_sub(usize::from(plan.pick % 5));
+        if plan.amount.is_multiple_of(2) {
+            // One whose money somebody has spent since.
+            let spent: Vec<usize> = (last.saturating_sub(15)..=last)
+                .filter(|number| self.is_spent(token, &moved[*number].1))
+                .collect();
+            first = one_of(&spent, plan.pick).unwrap_or(first);
+        }
         let count = [1, 1, 1, 1, 2, 3][usize::from(plan.to)];
         let mut originals: Vec<usize> = (first..moved.len()).step_by(2).take(count).collect();
         originals.reverse();
         let mut trail = Vec::new();
-        if token.0 == 4 && plan.from % 4 > 0 {
-            let mut reached = moved[first].1.clone();
-            for (number, (_, wallets)) in moved.iter().enumerate().skip(first + 1) {
-                if !originals.contains(&number) && !reached.is_disjoint(wallets) {
-                    reached.extend(wallets);
-                    trail.push(moved[number].0);
+        if token.0 == 4 && !plan.from.is_multiple_of(4) {
+            let paid = |gains: &BTreeMap<WalletId, u128>| {
+                let paid = gains.iter().filter(|(_, gain)| **gain > 0);
+                paid.map(|(wallet, _)| *wallet).collect::<BTreeSet<WalletId>>()
+            };
+            let mut reached = paid(&moved[first].1);
+            for (number, (id, gains)) in moved.iter().enumerate().skip(first + 1) {
+                let paying =
+                    gains.iter().any(|(wallet, gain)| *gain == 0 && reached.contains(wallet));
+                if !originals.contains(&number) && paying {
+                    reached.extend(paid(gains));
+                    trail.push(*id);
                 }
             }
             trail.truncate(usize::from(plan.from % 4));

@@ -82,6 +82,8 @@ pub struct History {
     pub copied: Vec<u8>,
     /// The block after which the ledger is restarted.
     pub cut: u8,
+    /// The token of most operations.
+    pub focus: u8,
 }
 
 fn kinds() -> impl Strategy<Value = Kind> {
@@ -90,7 +92,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::OpenWallet), 1 => Just(Kind::Rotate), 2 => Just(Kind::Require),
         5 => Just(Kind::Reserve), 6 => Just(Kind::Post), 3 => Just(Kind::Void),
         3 => Just(Kind::Propose), 6 => Just(Kind::Agree), 1 => Just(Kind::Decline),
-        2 => Just(Kind::Schedule), 1 => Just(Kind::Cancel), 2 => Just(Kind::Interest),
+        2 => Just(Kind::Schedule), 1 => Just(Kind::Cancel), 1 => Just(Kind::Interest),
     ];
     let acts = prop_oneof![
         1 => Just(Kind::SetAttribute), 2 => Just(Kind::EraseAttribute),
@@ -149,5 +151,10 @@ pub fn histories() -> impl Strategy<Value = History> {
     ];
     let blocks = prop::collection::vec((gap, prop::collection::vec(sents(), 0..9)), 1..48);
     let copied = prop::collection::vec(0..50u8, 64);
-    (blocks, copied, any::<u8>()).prop_map(|(blocks, copied, cut)| History { blocks, copied, cut })
+    (blocks, copied, any::<u8>(), 1..=TOKENS).prop_map(|(blocks, copied, cut, focus)| History {
+        blocks,
+        copied,
+        cut,
+        focus,
+    })
 }

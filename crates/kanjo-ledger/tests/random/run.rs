@@ -1,6 +1,6 @@
 //! Plays a history on a chain, and remembers what is needed to play it again in other ways.
 
-use super::{History, Kind, Sent, TOKENS, USERS};
+use super::{History, Kind, Plan, Sent, TOKENS, USERS};
 use crate::common::{self, Chain, KeySet, START_MS};
 use kanjo_ledger::{BlockContext, Verified};
 use kanjo_types::money::{Act, Grant, Order, Reason, Role};
@@ -103,9 +103,10 @@ fn ordered(act: Act) -> Operation {
 impl Run {
     fn new() -> Self {
         let mut chain = Chain::new(genesis());
-        chain.compared_every = 6;
-        let key_sets: Vec<Vec<KeySet>> =
-            (0..USERS).map(|user| (0..KEY_SETS).map(|keys| key_set(user, keys)).collect()).collect();
+        chain.compared_every = 16;
+        let key_sets: Vec<Vec<KeySet>> = (0..USERS)
+            .map(|user| (0..KEY_SETS).map(|keys| key_set(user, keys)).collect())
+            .collect();
         let id = |sets: &Vec<KeySet>| UserId::derive(chain.chain(), &sets[0].access, 0);
         let users = key_sets.iter().map(id).collect();
         let (fed, copies, done) = (Vec::new(), vec![None; 64], BTreeMap::new());
@@ -159,9 +160,12 @@ impl Run {
                 }
             }
         }
-        for (token, role, other) in
-            [(2, Role::Freezer, 3), (4, Role::Reverser, 2), (5, Role::Approver, 1), (3, Role::Issuer, 1)]
-        {
+        for (token, role, other) in [
+            (2, Role::Freezer, 3),
+            (4, Role::Reverser, 2),
+            (5, Role::Approver, 1),
+            (3, Role::Issuer, 1),
+        ] {
             let mut holders = vec![self.user(0), self.user(other)];
             holders.sort_unstable();
             let grant = Grant { role, holders, threshold: 2 };
@@ -190,7 +194,8 @@ impl Run {
     ) -> SignedTransaction {
         self.salt += 1;
         let author = signers[0];
-        let others: BTreeSet<UserId> = signers.iter().copied().filter(|user| *user != author).collect();
+        let others: BTreeSet<UserId> =
+            signers.iter().copied().filter(|user| *user != author).collect();
         if !others.is_empty() {
             operations.insert(0, Operation::Parties { users: others.iter().copied().collect() });
         }
@@ -218,11 +223,12 @@ impl Run {
     }
 
     /// Makes, signs and admits what a transaction of the history plans.
-    fn admit(&mut self, sent: &Sent, time_ms: u64) -> Option<Verified> {
+    fn admit(&mut self, sent: &Sent, focus: u8, time_ms: u64) -> Option<Verified> {
         let mut operations = Vec::new();
         let mut signers: Vec<UserId> = Vec::new();
         for plan in &sent.plans {
-            let (operation, needed) = self.operation(plan, time_ms)?;
+            let token = if plan.amount % 5 < 3 { focus } else { plan.token };
+            let (operation, needed) = self.operation(&Plan { token, ..plan.clone() }, time_ms)?;
             operations.push(operation);
             signers.extend(needed);
         }
@@ -257,7 +263,7 @@ pub fn run(history: &History) -> Run {
         let mut admitted = Vec::new();
         let mut taken = Vec::new();
         for sent in sents {
-            if let Some(verified) = run.admit(sent, time_ms) {
+            if let Some(verified) = run.admit(sent, history.focus, time_ms) {
                 admitted.push(verified);
                 taken.push(sent);
             }

@@ -61,7 +61,7 @@ pub fn answer(
     row: impl Fn(&Record) -> Option<Vec<String>>,
 ) -> Done {
     ctx.answer(page, || {
-        if page.records.is_empty() {
+        if page.records.is_empty() && page.next_cursor.is_none() {
             say!("None.");
             return;
         }

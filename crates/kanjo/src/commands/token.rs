@@ -1,4 +1,4 @@
-//! `kanjo token`: create, list, issue, redeem.
+//! `kanjo token`: create, list, issue, redeem; policy and roles are in [`super::token_rules`].
 
 use super::token_rules::{PolicyCommand, RoleCommand, policy, role, show_rules};
 use crate::author::{Sent, SignArgs, pick_signer, send_together};
@@ -18,7 +18,7 @@ use kanjo_types::{Amount, Operation, UserId};
 use serde_json::json;
 use std::time::Duration;
 
-/// Tokens: create, list, issue, redeem.
+/// Tokens: create, list, issue, redeem, policy, roles.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Create a token. What its policy does not permit now can never be switched on.
@@ -77,7 +77,7 @@ pub struct CreateArgs {
     /// Who holds a role, as ROLE=USER,USER:HOW_MANY; the issuer holds the others. Repeat it.
     #[arg(long = "grant", value_name = "GRANT", value_parser = parse_grant, help_heading = "Policy")]
     grants: Vec<GrantText>,
-    #[command(flatten, next_help_heading = "Signing")]
+    #[command(flatten)]
     sign: SignArgs,
 }
 

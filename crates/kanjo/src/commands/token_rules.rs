@@ -35,7 +35,7 @@ pub struct SetPolicyArgs {
     /// A part that is to hold no more; repeat it for more.
     #[arg(long = "drop", value_name = "PART", value_enum, help_heading = "Policy")]
     dropped: Vec<Part>,
-    #[command(flatten, next_help_heading = "Order")]
+    #[command(flatten)]
     order: OrderArgs,
 }
 

@@ -13,7 +13,7 @@ use kanjo_proof::statement::Fact;
 use kanjo_types::money::{Act, Direction, Evidence, FreezeTarget, Order, Reason};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::signature::SecretKey;
-use kanjo_types::{Access, Amount, Operation, Record, TokenId, TransactionId, UserId};
+use kanjo_types::{Access, Amount, Operation, TokenId, TransactionId, UserId};
 use std::path::Path;
 
 /// What held and what did not.
@@ -31,6 +31,8 @@ const VSM: usize = 0;
 const JPY: usize = 1;
 /// Most that is paid in JPY, so that everybody has it.
 const YEN: u128 = 25_000;
+/// Why the payment is reversed.
+const COURT_ORDER: &str = "COURT_ORDER";
 /// VSM in the bundle, in millionths: 0.05, so that everybody still has it.
 const VERSUM: u128 = 50_000;
 
@@ -122,7 +124,7 @@ fn reversal(screen: &Screen, client: &Client, world: &World, genesis_file: &Path
     let token = token(JPY)?;
     let parts = client.reversal_parts(&[paid], &[])?;
     let act = Act::Reverse { token, originals: parts.originals, trail: parts.trail };
-    order(client, world, act, "COURT_ORDER", parts.evidence)?;
+    order(client, world, act, COURT_ORDER, parts.evidence)?;
     let after = (held(client, world, 0, JPY)?, held(client, world, 1, JPY)?);
     let proof = client.proof_of_reversal(paid, token)?;
     let proven = proves_reversal(&proof, paid, token, genesis_file)?;
@@ -130,7 +132,9 @@ fn reversal(screen: &Screen, client: &Client, world: &World, genesis_file: &Path
     let amount = group_digits(&YEN.to_string());
     let text = format!("A payment of {amount} JPY is reversed, and its proof holds");
     let detail = match proven {
-        Ok(()) if good => format!("of transaction {}, from the genesis file alone", short(&paid)),
+        Ok(()) if good => {
+            format!("transaction {}, reversal and act, from the genesis file alone", short(&paid))
+        }
         Ok(()) => "the balances are not what they were before".to_owned(),
         Err(reason) => reason,
     };
@@ -152,8 +156,10 @@ fn proves_reversal(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let says_so = match &statement.fact {
-        Fact::State { record: Record::Reversal(reversal) } => {
-            reversal.original == original && reversal.token == token
+        Fact::Reversal { receipt, reversal, act, .. } => {
+            receipt.id == original
+                && (reversal.token, reversal.act) == (token, act.id)
+                && act.reason.code == COURT_ORDER
         }
         _ => false,
     };
