@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 /// Options of `kanjo reverse`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  kanjo reverse 9f3c… --token JPY --reason COURT_ORDER --reference \"case 7\"\n  \
-    kanjo reverse 9f3c… --token JPY --reason FRAUD --follow 81d0…\n\n\
+    after_help = "Example:\n  kanjo reverse 9f3c… --token GBP --reason COURT_ORDER --reference \"case 7\"\n  \
+    kanjo reverse 9f3c… --token GBP --reason FRAUD --follow 81d0…\n\n\
     The payments stay in the ledger for ever; what they did in this token is undone. The order of\n\
     the transactions doesn't matter here. Proof of it: kanjo proof reversal TX --token SYMBOL"
 )]
