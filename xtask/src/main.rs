@@ -130,6 +130,9 @@ fn demo() -> Step {
         "\"proof_ok\":true",
         "\"tamper_detected\":true",
         "\"supply_ok\":true",
+        "\"freeze_ok\":true",
+        "\"reversal_ok\":true",
+        "\"bundle_ok\":true",
     ] {
         if !squeezed.contains(wanted) {
             return Err(format!("demo: its answer lacks {wanted}"));

@@ -104,6 +104,7 @@ struct Seen {
     codes: BTreeMap<ResultCode, u32>,
     due: usize,
     recorded: usize,
+    looked_at: usize,
 }
 
 impl Seen {
@@ -139,6 +140,7 @@ fn random_histories_keep_every_promise() {
     let result = runner.run(&histories(), |history| {
         let run = run(&history);
         seen.borrow_mut().take(&run);
+        seen.borrow_mut().looked_at += run.check_losses();
         let mut second = fresh(&run);
         play_again(&run, &mut second, 0);
         play_without_failures(&run);
@@ -150,6 +152,7 @@ fn random_histories_keep_every_promise() {
     println!("{:?}\n{:?}", seen.done, seen.codes);
     result.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(seen.done.len(), 30, "every kind of operation was done: {:?}", seen.done);
-    assert!(seen.codes.len() > 45, "many ways to fail: {:?}", seen.codes);
-    assert!(seen.due > 500, "the ledger had things to do");
+    assert!(seen.codes.len() > 40, "many ways to fail: {:?}", seen.codes);
+    assert!(seen.looked_at > 1_000, "losses were looked for");
+    assert!(seen.due as u64 > cases, "the ledger had things to do");
 }

@@ -408,16 +408,18 @@ fn the_approver_sets_terms_and_the_ledger_pays_by_itself() {
     clerk.usage("interest pay --token EUR --from operator --rate 2.5 --days 365 bob");
 
     clerk.done("token issue JPY bob 7");
-    let standing = clerk.json(
-        "schedule new bob alice 5 --token JPY --first 1s --every 1s --times 2 --when-short stop",
-    );
+    let once = clerk.json("schedule new bob alice 5 --token JPY --first 1s");
+    let line = format!("schedule show {}", id(&once, "schedule"));
+    clerk.wait_for(&line, |record| record["status"] == "ended");
+    assert!(clerk.done(&line).contains("paid    1 times"));
+    assert_eq!(clerk.balance("alice", "JPY"), "5");
+    let standing =
+        clerk.json("schedule new bob alice 5 --token JPY --first 1s --every 60s --when-short stop");
     let line = format!("schedule show {}", id(&standing, "schedule"));
     let stopped = clerk.wait_for(&line, |record| record["status"] == "stopped");
-    assert_eq!(
-        (&stopped["paid"], &stopped["last"]["result"]),
-        (&1.into(), &"insufficient_funds".into())
-    );
-    assert_eq!(clerk.balance("alice", "JPY"), "5");
+    assert_eq!(stopped["last"]["result"], "insufficient_funds");
+    clerk
+        .refused("schedule new bob alice 5 --token JPY --first 1s --every 59s", "invalid_schedule");
     let cancel = format!("schedule cancel {}", id(&standing, "schedule"));
     clerk.refused(&cancel, "schedule_ended");
     let later = clerk.json("schedule new bob alice 1 --token JPY --first 24h --every 1month");
