@@ -103,7 +103,8 @@ fn receipt_path(block: &Block, at: Location) -> Option<Vec<Hash>> {
     merkle::inclusion(&hashes, at.position as usize)
 }
 
-/// The versions before the wallet states and claims that a transaction made, in their order; block by block,
+/// The versions before the wallet states and claims that a transaction made, in their order; block
+/// by block,
 /// so that each is read once.
 fn before(shared: &Shared, entry: &Entry) -> Result<Vec<Record>, NoEvidence> {
     let has_one = |row: &&Row| needs_before(&row.record);

@@ -302,8 +302,8 @@ pub fn submit(client: &Client, signed: &SignedTransaction) -> Done<Sent> {
             let at = failed_operation.filter(|_| count > 1);
             let at = at.map_or_else(String::new, |at| format!(" at operation {}", at + 1));
             let message = format!(
-                "{} It failed{at} and is recorded as failed in block {height} (transaction {id}); \
-                 nothing was changed.",
+                "{} Nothing was changed; recorded as failed{at} in block {height}, transaction \
+                 {id}.",
                 result.sentence()
             );
             let fail = Fail::new(result.code(), message);

@@ -161,7 +161,7 @@ fn next_by_the_rules(code: &str) -> Option<&'static str> {
         "policy_forbids" => "see what the token permits: kanjo token show SYMBOL",
         "against_charter" => "see what can never be exceeded: kanjo token show SYMBOL (charter)",
         "already_frozen" | "not_frozen" | "token_frozen" | "source_frozen" | "target_frozen" => {
-            "see the freezes: kanjo freeze list --token SYMBOL"
+            "see the freezes: kanjo freeze list SYMBOL"
         }
         "not_approved" | "wallet_not_approved" => {
             "the token's approver approves it: kanjo terms set WALLET --token SYMBOL --approve"

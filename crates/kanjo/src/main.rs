@@ -93,7 +93,10 @@ fn report(fail: &Fail, json: bool) {
         return;
     }
     let field = fail.field.as_ref().map_or_else(String::new, |field| format!(" (field: {field})"));
-    text::note(&format!("error: {}{field}", fail.message));
+    // What is typed wrongly needs no code: the message says what to type.
+    let is_usage = fail.exit == fail::EXIT_USAGE;
+    let code = if is_usage { String::new() } else { format!("{}: ", fail.code) };
+    text::note(&format!("error: {code}{}{field}", fail.message));
     if let Some(next) = &fail.next {
         text::note(&format!("  next: {next}"));
     }

@@ -415,7 +415,7 @@ fn the_approver_sets_terms_and_the_ledger_pays_by_itself() {
     let once = clerk.json("schedule new bob alice 5 --token JPY --first 1s");
     let line = format!("schedule show {}", id(&once, "schedule"));
     clerk.wait_for(&line, |record| record["status"] == "ended");
-    assert!(clerk.done(&line).contains("paid    1 times"));
+    assert!(clerk.done(&line).contains("paid    1 time\n"));
     assert_eq!(clerk.balance("alice", "JPY"), "5");
     let standing =
         clerk.json("schedule new bob alice 5 --token JPY --first 1s --every 60s --when-short stop");

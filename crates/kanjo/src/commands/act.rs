@@ -21,7 +21,7 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub enum ActCommand {
     /// The acts of a token or a user, newest first.
-    #[command(after_help = "Example:\n  kanjo act list JPY\n  kanjo act list JPY --open")]
+    #[command(after_help = "Example:\n  kanjo act list GBP\n  kanjo act list GBP --open")]
     List {
         #[command(flatten)]
         list: ListArgs,

@@ -18,7 +18,7 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub enum ClaimCommand {
     /// The claims that concern a wallet or a token.
-    #[command(after_help = "Example:\n  kanjo claim list bob\n  kanjo claim list JPY")]
+    #[command(after_help = "Example:\n  kanjo claim list bob\n  kanjo claim list GBP")]
     List(ListArgs),
     /// Pay a claim from what its debtor now holds. Anyone may.
     #[command(after_help = "Example:\n  kanjo claim settle kjc1…")]

@@ -18,9 +18,9 @@ use serde_json::json;
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     arg_required_else_help = true,
-    after_help = "Example:\n  kanjo freeze alice --token JPY --reason FRAUD --reference \"case 7\"\n  \
-    kanjo freeze alice --user --token JPY --reason FRAUD --outgoing --until 30d\n  \
-    kanjo freeze --token-wide --token JPY --reason INCIDENT\n  kanjo freeze list JPY\n\n\
+    after_help = "Example:\n  kanjo freeze alice --token GBP --reason FRAUD --reference \"case 7\"\n  \
+    kanjo freeze alice --user --token GBP --reason FRAUD --outgoing --until 30d\n  \
+    kanjo freeze --token-wide --token GBP --reason INCIDENT\n  kanjo freeze list GBP\n\n\
     A freeze stops payments; it never takes money, and what was reserved still goes back."
 )]
 pub struct FreezeArgs {
@@ -33,7 +33,7 @@ pub struct FreezeArgs {
 #[derive(Debug, Subcommand)]
 enum FreezeCommand {
     /// The freezes that concern a token, a wallet or a user.
-    #[command(after_help = "Example:\n  kanjo freeze list JPY\n  kanjo freeze list alice")]
+    #[command(after_help = "Example:\n  kanjo freeze list GBP\n  kanjo freeze list alice")]
     List(ListArgs),
 }
 
@@ -73,8 +73,8 @@ struct TargetArgs {
 
 /// Options of `kanjo unfreeze`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kanjo unfreeze alice --token JPY --reason CLEARED\n  \
-    kanjo unfreeze --token-wide --token JPY")]
+#[command(after_help = "Example:\n  kanjo unfreeze alice --token GBP --reason CLEARED\n  \
+    kanjo unfreeze --token-wide --token GBP")]
 pub struct UnfreezeArgs {
     #[command(flatten)]
     target: TargetArgs,

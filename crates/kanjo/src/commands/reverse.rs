@@ -11,14 +11,15 @@ use kanjo_client::Of;
 use kanjo_types::money::Act;
 use kanjo_types::record::{Record, RowKey, Table};
 use kanjo_types::standing::{ActStatus, ClaimRecord, ReversalRecord};
-use kanjo_types::{ActId, TokenId, TransactionId};
+use kanjo_types::{ActId, Amount, TokenId, TransactionId, WalletId};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Options of `kanjo reverse`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  kanjo reverse 9f3c… --token JPY --reason COURT_ORDER --reference \"case 7\"\n  \
-    kanjo reverse 9f3c… --token JPY --reason FRAUD --follow 81d0…\n\n\
+    after_help = "Example:\n  kanjo reverse 9f3c… --token GBP --reason COURT_ORDER --reference \"case 7\"\n  \
+    kanjo reverse 9f3c… --token GBP --reason FRAUD --follow 81d0…\n\n\
     The payments stay in the ledger for ever; what they did in this token is undone. The order of\n\
     the transactions doesn't matter here. Proof of it: kanjo proof reversal TX --token SYMBOL"
 )]
@@ -53,14 +54,12 @@ pub fn reverse(ctx: &Context, args: &ReverseArgs) -> Done {
             }
         })?;
     let originals = parts.originals.clone();
+    let undone: Vec<_> = parts.originals.iter().chain(&parts.trail).copied().collect();
     let act = Act::Reverse { token: token.id, originals: parts.originals, trail: parts.trail };
     let ordered = order(ctx, &session, act, parts.evidence, &args.order, None)?;
     let is_done = ordered.record.as_ref().is_some_and(|record| record.status == ActStatus::Done);
     let (reversals, claims) = if is_done {
-        (
-            reversal_records(&session, token.id, &originals)?,
-            claims_of(&session, token.id, ordered.id)?,
-        )
+        (reversal_records(&session, token.id, &undone)?, claims_of(&session, token.id, ordered.id)?)
     } else {
         (Vec::new(), Vec::new())
     };
@@ -77,13 +76,15 @@ pub fn reverse(ctx: &Context, args: &ReverseArgs) -> Done {
         &session,
         &format!("{} in {}.", bold(&format!("Reversed: {what}")), token.symbol),
     )?;
-    for one in reversals.iter().flat_map(|reversal| &reversal.moves) {
-        let wallet = session.wallet_label(one.wallet);
-        if one.taken.0 > 0 {
-            say!("  {} is taken back of {wallet}", labels.money(token.id, one.taken));
+    for (wallet, (taken, given)) in net_of(&reversals) {
+        let wallet = session.wallet_label(wallet);
+        if taken > given {
+            let amount = labels.money(token.id, Amount(taken.saturating_sub(given)));
+            say!("  {amount} is taken back of {wallet}");
         }
-        if one.given.0 > 0 {
-            say!("  {} is given back to {wallet}", labels.money(token.id, one.given));
+        if given > taken {
+            let amount = labels.money(token.id, Amount(given.saturating_sub(taken)));
+            say!("  {amount} is given back to {wallet}");
         }
     }
     for claim in &claims {
@@ -98,13 +99,25 @@ pub fn reverse(ctx: &Context, args: &ReverseArgs) -> Done {
     Ok(())
 }
 
+/// What is taken of and given to each wallet, over all transactions undone and followed: who
+/// paid the money on answers for what it kept only.
+fn net_of(reversals: &[ReversalRecord]) -> BTreeMap<WalletId, (u128, u128)> {
+    let mut net: BTreeMap<WalletId, (u128, u128)> = BTreeMap::new();
+    for one in reversals.iter().flat_map(|reversal| &reversal.moves) {
+        let (taken, given) = net.entry(one.wallet).or_default();
+        *taken = taken.saturating_add(one.taken.0);
+        *given = given.saturating_add(one.given.0);
+    }
+    net
+}
+
 fn reversal_records(
     session: &Session,
     token: TokenId,
-    originals: &[TransactionId],
+    undone: &[TransactionId],
 ) -> Done<Vec<ReversalRecord>> {
-    let mut found = Vec::with_capacity(originals.len());
-    for id in originals {
+    let mut found = Vec::with_capacity(undone.len());
+    for id in undone {
         let view = session.client.record(Table::Reversals, RowKey::reversal(*id, token))?;
         if let Record::Reversal(record) = view.record {
             found.push(*record);

@@ -144,7 +144,8 @@ fn cancel(ctx: &Context, args: &CancelArgs) -> Done {
     let sent = send_together(ctx, &session, &[owner], vec![operation], &args.sign)?;
     ctx.answer(&json!({ "schedule": args.schedule, "sent": sent }), || {
         if matches!(sent, Sent::Recorded { .. }) {
-            say!("{} after {} payments.", bold("Cancelled"), record.paid);
+            let count = if record.paid == 1 { "payment" } else { "payments" };
+            say!("{} after {} {count}.", bold("Cancelled"), record.paid);
         }
         say!("  {}", dim(&sent.sentence()));
     })
@@ -175,7 +176,7 @@ fn show(ctx: &Context, id: ScheduleId) -> Done {
         if record.status == ScheduleStatus::Active {
             say!("  next    {}", utc(record.next_ms));
         }
-        say!("  paid    {} times", record.paid);
+        say!("  paid    {} {}", record.paid, if record.paid == 1 { "time" } else { "times" });
         if let Some(last) = record.last {
             say!("  last    {}: {}", utc(last.at_ms), last.result);
         }

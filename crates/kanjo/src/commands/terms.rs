@@ -19,12 +19,12 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub enum TermsCommand {
     /// Approve a wallet, put it in a class, give it credit or a floor. What is left out stays.
-    #[command(after_help = "Example:\n  kanjo terms set alice --token JPY --approve\n  \
-        kanjo terms set shop --token JPY --class 1\n  \
-        kanjo terms set shop --token JPY --credit 5000")]
+    #[command(after_help = "Example:\n  kanjo terms set alice --token BOND --approve\n  \
+        kanjo terms set shop --token GBP --class 1\n  \
+        kanjo terms set shop --token GBP --credit 5000")]
     Set(SetArgs),
     /// What holds for a wallet.
-    #[command(after_help = "Example:\n  kanjo terms show alice --token JPY")]
+    #[command(after_help = "Example:\n  kanjo terms show alice --token GBP")]
     Show {
         /// Wallet id or local name.
         wallet: String,
@@ -33,7 +33,7 @@ pub enum TermsCommand {
         token: String,
     },
     /// All terms of a token or a wallet.
-    #[command(after_help = "Example:\n  kanjo terms list JPY")]
+    #[command(after_help = "Example:\n  kanjo terms list GBP")]
     List(ListArgs),
 }
 

@@ -25,9 +25,10 @@ pub enum TokenCommand {
     #[command(after_help = "Example:\n  \
         kanjo token create EUR --name Euro --decimals 2 --issuer operator\n  \
         kanjo token create GBP --name Pound --decimals 2 --issuer operator \\\n    \
-        --freezable --reversible 24h --moved-on claim --fee-bp 5 --fee-to operator \\\n    \
-        --class \"payment=100,day=500\" --class none --notice 7d \\\n    \
-        --grant freezer=alice,bob:2 --grant reverser=alice,bob:2")]
+        --freezable --reversible 24h --moved-on follow --fee-bp 5 --fee-to operator \\\n    \
+        --credit --floors --class \"payment=100,day=500\" --class none --notice 7d \\\n    \
+        --grant freezer=alice,bob:2 --grant reverser=alice,bob:2\n  \
+        kanjo token create BOND --name \"Bond 2031\" --decimals 0 --issuer operator --allow-list")]
     Create(Box<CreateArgs>),
     /// All tokens of the ledger.
     #[command(after_help = "Example:\n  kanjo token list")]

@@ -18,8 +18,8 @@ use serde_json::json;
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Change a token's policy, within its charter. What is left out stays as it is.
-    #[command(after_help = "Example:\n  kanjo token policy set JPY --fee-bp 10\n  \
-        kanjo token policy set JPY --drop freezable --drop fee\n\n\
+    #[command(after_help = "Example:\n  kanjo token policy set GBP --fee-bp 3\n  \
+        kanjo token policy set GBP --drop freezable --drop fee\n\n\
         A change in favour of holders is in force at once; one against them after the token's\n\
         notice; one beyond the charter never.")]
     Set(SetPolicyArgs),
@@ -43,7 +43,7 @@ pub struct SetPolicyArgs {
 #[derive(Debug, Subcommand)]
 pub enum RoleCommand {
     /// Give a role to others, as ROLE=USER,USER:HOW_MANY.
-    #[command(after_help = "Example:\n  kanjo token role set JPY freezer=alice,bob:2\n\n\
+    #[command(after_help = "Example:\n  kanjo token role set GBP freezer=alice,bob:2\n\n\
         Roles are issuer, freezer, reverser, approver, auditor and governor. With ':2', two of\n\
         the holders must agree to each act: maker and checker.")]
     Set(SetRoleArgs),
