@@ -104,8 +104,7 @@ fn receipt_path(block: &Block, at: Location) -> Option<Vec<Hash>> {
 }
 
 /// The versions before the wallet states and claims that a transaction made, in their order; block
-/// by block,
-/// so that each is read once.
+/// by block, so that each is read once.
 fn before(shared: &Shared, entry: &Entry) -> Result<Vec<Record>, NoEvidence> {
     let has_one = |row: &&Row| needs_before(&row.record);
     let mut wanted: Vec<(Location, usize, &Row)> = Vec::new();

@@ -333,7 +333,11 @@ pub fn write_draft(path: &Path, cosigning: &Cosigning, replace: bool) -> Done {
     } else {
         options.create_new(true);
     }
-    let mut file = options.open(path).map_err(|error| Fail::file(path, error))?;
+    let mut file = options.open(path).map_err(|error| {
+        let is_there = error.kind() == std::io::ErrorKind::AlreadyExists;
+        let fail = Fail::file(path, error);
+        if is_there { fail.next("name another file: --out FILE") } else { fail }
+    })?;
     file.write_all(&json)
         .and_then(|()| file.write_all(b"\n"))
         .map_err(|error| Fail::file(path, error))

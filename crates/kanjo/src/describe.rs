@@ -66,7 +66,10 @@ impl<'a> Labels<'a> {
     /// An amount in whole tokens with its symbol.
     pub fn money(&self, token: TokenId, amount: Amount) -> String {
         self.token(token).map_or_else(
-            || format!("{} smallest units of token {token}", group_digits(&amount.to_string())),
+            || {
+                let units = if amount.0 == 1 { "smallest unit" } else { "smallest units" };
+                format!("{} {units} of token {token}", group_digits(&amount.to_string()))
+            },
             |view| format!("{} {}", group_digits(&amount.to_decimal(view.decimals)), view.symbol),
         )
     }

@@ -221,12 +221,14 @@ impl From<CosignError> for Fail {
     fn from(error: CosignError) -> Self {
         let message = error.to_string();
         let (code, next) = match error {
-            CosignError::Missing { .. } => {
-                ("signatures_missing", "let the next signer run: kanjo tx sign FILE --key KEY")
-            }
-            CosignError::Complete(_) => {
-                ("complete", "when all have signed, send it: kanjo tx submit FILE")
-            }
+            CosignError::Missing { .. } => (
+                "signatures_missing",
+                "let the next signer run: kanjo tx sign FILE --key KEY (a bundle: kanjo bundle sign FILE --key KEY)",
+            ),
+            CosignError::Complete(_) => (
+                "complete",
+                "when all have signed, send it: kanjo tx submit FILE (a bundle: kanjo bundle send FILE)",
+            ),
             CosignError::ForeignKey(_) => ("foreign_key", "see your keys: kanjo key list"),
             CosignError::SignedAlready(_) => ("signed_already", "let another key sign"),
             CosignError::BadSignature(_) => ("bad_signature", "draft it again: kanjo tx draft"),
