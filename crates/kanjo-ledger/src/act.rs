@@ -197,6 +197,11 @@ impl Ledger {
             ActStatus::Waiting(_) | ActStatus::Proposed => return Err(ResultCode::ActNotReady),
             ActStatus::Done | ActStatus::Rejected => return Err(ResultCode::ActClosed),
         }
+        // A user that has named others meanwhile is not given keys by those it dismissed.
+        let holders = self.holders(record.act.scope(), record.act.role());
+        if !holders.is_some_and(|holders| holders.are_enough(&record.agreed)) {
+            return Err(ResultCode::ActNotReady);
+        }
         record.status = ActStatus::Done;
         self.draft_act(record.clone());
         self.do_act(turn, &record, &[])
