@@ -7,6 +7,7 @@
 
 use crate::execute::Taken;
 use crate::ledger::{BlockContext, Ledger};
+use crate::scratch::WEIGHT_MAX;
 use crate::turn::Turn;
 use bytes::Bytes;
 use kanjo_types::record::{Record, RowKey, Table};
@@ -15,7 +16,8 @@ use kanjo_types::stored::Entry;
 use kanjo_types::transaction::{BODY_VERSION, LEDGER, Refused};
 use kanjo_types::{Hash, Operation, ResultCode, SignedTransaction, TransactionBody, codec};
 
-/// Most things done by the ledger itself in one block; the rest is done in the next ones.
+/// Most things done by the ledger itself in one block; the rest is done in the next ones, also when
+/// these have changed 16,384 rows.
 pub const DUE_MAX: usize = 1_024;
 
 /// The first ledger time at which a block must deal with a row, if ever.
@@ -51,9 +53,16 @@ impl Ledger {
         let due: Vec<(Table, RowKey)> =
             due.take(DUE_MAX).map(|(_, table, key)| (*table, *key)).collect();
         let mut entries = Vec::with_capacity(due.len());
+        let mut weight = 0usize;
         for (position, (table, key)) in (0u32..).zip(due) {
             let Some(operation) = self.due_operation(table, key) else { continue };
-            entries.push(self.run_one(block, position, operation)?);
+            let entry = self.run_one(block, position, operation)?;
+            // Chains are long; all of them together are no more than one transaction may be.
+            weight = weight.saturating_add(entry.rows.len());
+            entries.push(entry);
+            if weight >= WEIGHT_MAX {
+                break;
+            }
         }
         Ok(entries)
     }
@@ -103,5 +112,47 @@ impl Ledger {
             operations: &body.operations,
         };
         self.conclude(block, position, &taken, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Bench, TOKEN};
+    use kanjo_types::Amount;
+    use kanjo_types::money::CHAIN_MAX;
+    use kanjo_types::policy::Policy;
+
+    #[test]
+    fn many_long_chains_expire_in_several_blocks() {
+        const CHAINS: usize = 127;
+        let mut bench = Bench::new(&["bank", "ann", "bob"], Policy::default());
+        bench.issue("ann", 20_000);
+        let expires_ms = bench.time_ms + 1_000;
+        for _ in 0..2 {
+            let reserve = |number| Operation::Reserve {
+                token: TOKEN,
+                from: bench.wallet("ann"),
+                to: bench.wallet("bob"),
+                amount: Amount(1),
+                expires_ms,
+                agent: None,
+                linked: number % CHAIN_MAX > 0,
+                reference: String::new(),
+            };
+            let operations = (0..CHAINS * CHAIN_MAX).map(reserve).collect();
+            bench.done(&["ann"], operations);
+        }
+        let time_ms = expires_ms + 1;
+        let mut done = Vec::new();
+        for height in 4..7 {
+            let block = BlockContext { height, time_ms };
+            bench.ledger.begin_block(block);
+            done.push(bench.ledger.run_due(block).expect("sound").len());
+            bench.ledger.end_block();
+        }
+        // 64 pending payments and a wallet state each.
+        assert_eq!(done, [253, 1, 0]);
+        assert_eq!(bench.balance("ann"), 20_000);
     }
 }
