@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const HEADERS_WAIT: Duration = Duration::from_secs(2);
 const HEADERS_POLL: Duration = Duration::from_millis(1);
 /// Most blocks that are read for the evidence of one transaction.
-const EVIDENCE_BLOCKS_MAX: usize = 512;
+const EVIDENCE_BLOCKS_MAX: usize = 8_192;
 
 /// Gives a transaction the hashes of all headers below block `below` that its evidence needs. The
 /// newest may still be on their way to the disk: then it waits, so that every node and every audit
