@@ -42,7 +42,7 @@ impl Ledger {
             );
             let wallet_slot = slot.map_or(0, |slot| slot.slot);
             let before = draft.before;
-            let state = WalletStateRecord {
+            let record = Record::WalletState(WalletStateRecord {
                 wallet: *wallet,
                 token: *token,
                 version: before.map_or(0, |before| before.version) + 1,
@@ -51,12 +51,13 @@ impl Ledger {
                 previous: before.map_or(Hash::ZERO, |before| before.hash),
                 transaction,
                 wallet_record: wallet_record.map_or(Hash::ZERO, |row| row.hash),
-            };
+            });
             let previous_at = before.map_or_else(Location::default, |before| before.at);
-            let record = Record::WalletState(state.clone());
             let hash = record.hash();
             let state_slot = before.map(|before| before.slot);
-            self.install_state(&state, hash, at.into(), state_slot, wallet_slot);
+            if let Record::WalletState(state) = &record {
+                self.install_state(state, hash, at.into(), state_slot, wallet_slot);
+            }
             rows.push(Row { hash, record, previous_at, named: *named });
         }
         assert_eq!(rows.len(), count, "every draft made a version");

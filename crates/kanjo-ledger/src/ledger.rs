@@ -257,12 +257,14 @@ impl Ledger {
             transaction: state.transaction,
             at,
         };
-        let old = slot.and_then(|slot| self.states.replace(slot, &row));
-        self.count(state.token, old.map_or(0, |old| old.worth()), state.worth());
-        let (slot, before) = match slot {
-            Some(slot) => (slot, None),
-            None => self.states.put(row),
+        let (slot, before, old) = match slot {
+            Some(slot) => (slot, None, self.states.replace(slot, row)),
+            None => {
+                let (slot, before) = self.states.put(row);
+                (slot, before, None)
+            }
         };
+        self.count(state.token, old.map_or(0, |old| old.worth()), state.worth());
         self.dirty.push((record::Table::WalletStates, slot));
         self.dirty.extend(before.map(|before| (record::Table::WalletStates, before)));
     }

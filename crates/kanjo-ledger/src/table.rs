@@ -204,14 +204,11 @@ impl<R: Row> Table<R> {
     }
 
     /// Replaces the row at `slot` by one with the same key; gives back the old one.
-    pub(crate) fn replace(&mut self, slot: Slot, row: &R) -> Option<R>
-    where
-        R: Clone,
-    {
+    pub(crate) fn replace(&mut self, slot: Slot, row: R) -> Option<R> {
         let rows = &mut self.partition_mut(slot.partition).rows;
         let place = rows.get_mut((slot.slot as usize).checked_sub(1)?)?;
         assert!(place.key() == row.key(), "a row keeps its slot");
-        Some(std::mem::replace(place, row.clone()))
+        Some(std::mem::replace(place, row))
     }
 
     /// The leaf of `slot` in its partition's tree.
