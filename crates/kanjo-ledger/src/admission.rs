@@ -73,8 +73,8 @@ impl Verified {
         &self.headers
     }
 
-    /// The heights of earlier blocks whose header hashes its evidence needs, ascending: give them to
-    /// [`Verified::set_headers`] before it is executed. Nearly always none.
+    /// The heights of earlier blocks whose header hashes its evidence needs, ascending: give them
+    /// to [`Verified::set_headers`] before it is executed. Nearly always none.
     #[must_use]
     pub fn wanted_headers(&self) -> Vec<u64> {
         let operations = &self.prepared.transaction.body.operations;

@@ -151,7 +151,8 @@ impl Ledger {
         Ok(signers_record(keys.signers()))
     }
 
-    /// The spent states, and for each drafted state whether it is the next that the operations name.
+    /// The spent states, and for each drafted state whether it is the next that the operations
+    /// name.
     fn spent(&self, operations: &[Operation]) -> (Vec<Spent>, NamedRows) {
         if let Some(plain) = self.spent_by_payment(operations) {
             return plain;

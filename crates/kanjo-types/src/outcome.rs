@@ -88,7 +88,7 @@ codes! {
         PolicyForbids = 29, "policy_forbids", "The token's policy does not permit this.";
         AgainstCharter = 30, "against_charter", "The change is harsher to holders than the token's charter, which can never be exceeded.";
         InvalidTime = 31, "invalid_time", "The time lies in the past, or too far ahead.";
-        InvalidChain = 32, "invalid_chain", "A linked reservation needs one before it in the transaction, with the same expiry, and fewer than 64.";
+        InvalidChain = 32, "invalid_chain", "A linked reservation follows another of the transaction, with the same expiry; at most 64.";
         AlreadySettled = 33, "already_settled", "The pending payment was posted, voided or has expired before.";
         PendingExpired = 34, "pending_expired", "The time to post has passed; the money goes back to the payer.";
         PostTooMuch = 35, "post_too_much", "More than was reserved.";
@@ -152,12 +152,12 @@ codes! {
         InvalidRole = 14, "invalid_role", "A role has 1 to 16 distinct holders in ascending order, and a threshold of 1 to their number.";
         InvalidParties = 15, "invalid_parties", "Parties come first, once: 1 to 15 distinct users in ascending order, without the author.";
         InvalidBundle = 16, "invalid_bundle", "A bundle has 1 to 64 legs and at most 64 conditions.";
-        InvalidSchedule = 17, "invalid_schedule", "Intervals are at least a minute or 1 to 120 months; 'times' is above zero and needs 'every'.";
+        InvalidSchedule = 17, "invalid_schedule", "Intervals are a minute at least, or 1 to 120 months; 'times' needs 'every'.";
         InvalidReason = 18, "invalid_reason", "A reason code has 1 to 16 characters of A-Z, 0-9 and _.";
         InvalidTerms = 19, "invalid_terms", "Classes are 0 to 7, and a wallet has a credit limit or a floor, not both.";
         InvalidReversal = 20, "invalid_reversal", "A reversal names 1 to 256 distinct transactions, with evidence for each.";
         InvalidAttribute = 21, "invalid_attribute", "The name of an attribute has 1 to 32 characters of a-z, 0-9 and _.";
-        InvalidInterest = 22, "invalid_interest", "Interest takes 1 to 1,000 wallets, a rate and days above zero, and a year of 360, 365 or 366 days.";
+        InvalidInterest = 22, "invalid_interest", "Interest takes 1 to 1,000 wallets, a rate, days, and a year of 360, 365 or 366 days.";
         LedgerOnly = 23, "ledger_only", "Only the ledger itself does this, at its time; it needs no order.";
         Expired = 24, "expired", "valid_until has passed; sign again with a later time.";
         ValidTooLong = 25, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";

@@ -18,8 +18,8 @@
 //! at     := height:Compact position:Compact                 where the previous version was made
 //! ```
 //! `previous` and `at` of a wallet state are there only when its version is above 1. A wallet state
-//! is of kind 0 when it is the next of [`touched_states`] and has nothing beside its balance, and of
-//! kind 2 otherwise; either way it uses up the next touched state when it is that one.
+//! is of kind 0 when it is the next of [`touched_states`] and has nothing beside its balance, and
+//! of kind 2 otherwise; either way it uses up the next touched state when it is that one.
 
 use crate::amount::Amount;
 use crate::block::{Certificate, Header, Receipt};

@@ -1,4 +1,5 @@
-//! The readable forms: what is left out has a default, what is unknown or wrong is refused and named.
+//! The readable forms: what is left out has a default, what is unknown or wrong is refused and
+//! named.
 #![allow(
     missing_docs,
     clippy::expect_used,

@@ -1,4 +1,5 @@
-//! Decoding a block, a transaction or a record asks for memory in proportion to the bytes it is given, whatever they claim.
+//! Decoding a block, a transaction or a record asks for memory in proportion to the bytes it is
+//! given, whatever they claim.
 //!
 //! One test in a process of its own, because the allocator counts for the whole process.
 #![allow(

@@ -131,7 +131,8 @@ impl World {
         (act, Vec::new())
     }
 
-    /// `freezes wallet bob in JPY both until 50`, `unfreezes user bob in JPY`, `freezes all in JPY`.
+    /// `freezes wallet bob in JPY both until 50`, `unfreezes user bob in JPY`, `freezes all in
+    /// JPY`.
     fn freeze(&mut self, words: &mut Words<'_>) -> Act {
         let until_ms = words.clause("until").map(moment);
         let token = words.clause("in").expect("in which token");

@@ -253,9 +253,9 @@ pub(super) struct TokenQuery {
     token: Option<u32>,
 }
 
-/// Proof that a transaction was reversed in a token (by default token 1), or that money was followed
-/// through it: the transaction, what was done with it, and the act that ordered it. Otherwise proof
-/// that it was not.
+/// Proof that a transaction was reversed in a token (by default token 1), or that money was
+/// followed through it: the transaction, what was done with it, and the act that ordered it.
+/// Otherwise proof that it was not.
 #[utoipa::path(get, path = "/v1/proofs/reversals/{id}", tag = "proofs",
     params(("id" = String, Path), ("token" = Option<u32>, Query)),
     responses((status = 200, body = serde_json::Value), (status = 404, body = ErrorBody)))]

@@ -31,8 +31,8 @@ pub(super) fn parse_table(name: &str) -> Result<Table, ApiError> {
     })
 }
 
-/// Reads the key of a row: the text form of its id where it has one, or the 64 hexadecimal digits of
-/// its key.
+/// Reads the key of a row: the text form of its id where it has one, or the 64 hexadecimal digits
+/// of its key.
 pub(super) fn parse_key(table: Table, text: &str) -> Result<RowKey, ApiError> {
     if let Some(key) = rows::key_of_hex(text) {
         return Ok(key);
@@ -88,9 +88,9 @@ async fn find(api: &Api, table: &str, key: &str) -> Result<(Table, RowKey, Locat
     Ok((table, key, at))
 }
 
-/// The newest version of a row of any table. The key is the row's id in text where it has one (user,
-/// wallet, token, pending, bundle, schedule, act, claim), otherwise the 64 hexadecimal digits of its
-/// key.
+/// The newest version of a row of any table. The key is the row's id in text where it has one
+/// (user, wallet, token, pending, bundle, schedule, act, claim), otherwise the 64 hexadecimal
+/// digits of its key.
 #[utoipa::path(get, path = "/v1/records/{table}/{key}", tag = "records",
     params(("table" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = RecordView), (status = 400, body = ErrorBody),
