@@ -250,8 +250,8 @@ fn schedules() -> Vec<Scenario> {
     let retry = |after_ms, times| schedule(None, None, Retry { after_ms, times });
     vec![
         ("once", schedule(None, None, Skip), None),
-        ("each second", every(Milliseconds(1_000)), None),
-        ("faster", every(Milliseconds(999)), invalid("every.milliseconds")),
+        ("each minute", every(Milliseconds(60_000)), None),
+        ("faster", every(Milliseconds(59_999)), invalid("every.milliseconds")),
         ("each month", every(Months(1)), None),
         ("each ten years", every(Months(120)), None),
         ("no month", every(Months(0)), invalid("every.months")),
@@ -259,9 +259,9 @@ fn schedules() -> Vec<Scenario> {
         ("for ever", schedule(Some(Months(1)), None, Skip), None),
         ("never", schedule(Some(Months(1)), Some(0), Skip), invalid("times")),
         ("once, twice", schedule(None, Some(2), Skip), invalid("times")),
-        ("retry", retry(1_000, 1), None),
-        ("retry too soon", retry(999, 1), invalid("when_short")),
-        ("retry never", retry(1_000, 0), invalid("when_short")),
+        ("retry", retry(60_000, 1), None),
+        ("retry too soon", retry(59_999, 1), invalid("when_short")),
+        ("retry never", retry(60_000, 0), invalid("when_short")),
         ("nothing later", changed_schedule(BOB, 0, ""), refused(Refusal::ZeroAmount, "amount")),
         ("oneself later", changed_schedule(ALICE, 1, ""), refused(Refusal::SameWallet, "to")),
         (
