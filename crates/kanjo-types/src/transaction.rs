@@ -405,10 +405,6 @@ impl TransactionBody {
         if keys > KEYS_MAX {
             return Err(Refused::new(Refusal::TooLarge, "operations: at most 8,190 keys"));
         }
-        // Each may need the header of another block.
-        if self.evidence() > ORIGINALS_MAX {
-            return Err(Refused::new(Refusal::TooLarge, "operations: at most 256 of evidence"));
-        }
         for (position, operation) in self.operations.iter().enumerate() {
             let parties = match operation {
                 Operation::Parties { .. } if position > 0 => Err("users"),
@@ -420,6 +416,10 @@ impl TransactionBody {
                 .map_err(|field| Flaw::new(Refusal::InvalidParties, field))
                 .and_then(|()| operation.check_shape())
                 .map_err(|flaw| flaw.within(&format!("operations[{position}]")))?;
+        }
+        // Each may need the header of another block.
+        if self.evidence() > ORIGINALS_MAX {
+            return Err(Refused::new(Refusal::TooLarge, "operations: at most 256 of evidence"));
         }
         Ok(())
     }
