@@ -13,6 +13,7 @@
 
 use crate::execute::Step;
 use crate::ledger::Ledger;
+use crate::payment::HeldBy;
 use crate::table::Row as _;
 use crate::turn::Turn;
 use kanjo_types::money::{Act, Evidence, Grant, Order, Role, Scope};
@@ -63,23 +64,9 @@ impl Ledger {
         })));
     }
 
-    /// Who holds a role: by its record, or else the token's issuer alone. A user without a record
-    /// has no guardians.
     fn holders(&self, scope: Scope, role: Role) -> Option<Holders> {
-        if let Some(record) = self.authority_record(scope, role) {
-            return Some(Holders {
-                users: record.holders.clone(),
-                threshold: usize::from(record.threshold),
-                delay_ms: record.delay_ms,
-            });
-        }
-        match scope {
-            Scope::Token(token) => {
-                let users = vec![self.token_record(token)?.issuer];
-                Some(Holders { users, threshold: 1, delay_ms: 0 })
-            }
-            Scope::User(_) => None,
-        }
+        let HeldBy { users, threshold, delay_ms } = self.held_by(scope, role)?;
+        Some(Holders { users: users.to_vec(), threshold, delay_ms })
     }
 
     pub(crate) fn order_act(

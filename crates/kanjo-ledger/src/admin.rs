@@ -8,7 +8,7 @@ use crate::turn::Turn;
 use kanjo_types::money::{Act, Evidence, FreezeTarget, Grant, Role, Scope};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::policy::{ComingPolicy, MovedOn, Policy, TokenRules};
-use kanjo_types::record::{Record, RowKey, Table};
+use kanjo_types::record::Record;
 use kanjo_types::standing::{ActRecord, Freeze, FreezeRecord, Links, TermsRecord};
 use kanjo_types::{Access, TokenId, UserId, WalletId};
 
@@ -128,13 +128,6 @@ impl Ledger {
             Act::Recover { user, access } => self.recover(*user, access),
             // The act itself is the record.
             Act::Audit { .. } => Ok(()),
-        }
-    }
-
-    fn freeze_at(&self, token: TokenId, target: FreezeTarget, time_ms: u64) -> Option<Freeze> {
-        match self.standing_record(Table::Freezes, RowKey::freeze(token, target)) {
-            Some(Record::Freeze(record)) => record.at(time_ms),
-            _ => None,
         }
     }
 

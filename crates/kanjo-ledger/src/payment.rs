@@ -12,7 +12,7 @@ use kanjo_types::money::{Direction, FreezeTarget, Role, Scope};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::policy::{Fee, Policy};
 use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
-use kanjo_types::standing::AuthorityRecord;
+use kanjo_types::standing::{AuthorityRecord, Freeze};
 use kanjo_types::{Amount, TokenId, UserId, WalletId};
 
 /// A day of ledger time.
@@ -45,6 +45,13 @@ pub(crate) struct Terms {
     pub class: u8,
     pub credit: Amount,
     pub floor: Amount,
+}
+
+/// Who holds a role, how many of them must agree, and how long the act then waits.
+pub(crate) struct HeldBy<'a> {
+    pub users: &'a [UserId],
+    pub threshold: usize,
+    pub delay_ms: u64,
 }
 
 /// A payment whose wallets are known.
@@ -184,9 +191,15 @@ impl Ledger {
         }
     }
 
-    fn frozen(&self, token: TokenId, target: FreezeTarget, time_ms: u64) -> Option<Direction> {
+    /// The freeze of a target that is in force.
+    pub(crate) fn freeze_at(
+        &self,
+        token: TokenId,
+        target: FreezeTarget,
+        time_ms: u64,
+    ) -> Option<Freeze> {
         match self.standing_record(Table::Freezes, RowKey::freeze(token, target)) {
-            Some(Record::Freeze(record)) => record.at(time_ms).map(|freeze| freeze.direction),
+            Some(Record::Freeze(record)) => record.at(time_ms),
             _ => None,
         }
     }
@@ -199,17 +212,18 @@ impl Ledger {
         from: Option<(WalletId, UserId)>,
         to: Option<(WalletId, UserId)>,
     ) -> Step {
-        let stops_all = |direction: Direction| {
-            (from.is_some() && direction.stops_outgoing())
-                || (to.is_some() && direction.stops_incoming())
+        let stops_all = |freeze: Freeze| {
+            (from.is_some() && freeze.direction.stops_outgoing())
+                || (to.is_some() && freeze.direction.stops_incoming())
         };
-        if self.frozen(token, FreezeTarget::Token, time_ms).is_some_and(stops_all) {
+        if self.freeze_at(token, FreezeTarget::Token, time_ms).is_some_and(stops_all) {
             return Err(ResultCode::TokenFrozen);
         }
         let stops = |wallet: WalletId, owner: UserId, stops: fn(Direction) -> bool| {
             [FreezeTarget::Wallet(wallet), FreezeTarget::User(owner)]
                 .into_iter()
-                .filter_map(|target| self.frozen(token, target, time_ms))
+                .filter_map(|target| self.freeze_at(token, target, time_ms))
+                .map(|freeze| freeze.direction)
                 .any(stops)
         };
         if from.is_some_and(|(wallet, owner)| stops(wallet, owner, Direction::stops_outgoing)) {
@@ -350,23 +364,37 @@ impl Ledger {
     }
 
     fn pay_under(&mut self, turn: &Turn<'_>, rules: Option<Rules>, payment: &Payment) -> Step {
-        let Payment { token, from, to, amount, .. } = *payment;
-        let Some(rules) = rules else {
-            self.debit(from, token, amount)?;
-            return self.credit(to, token, amount);
-        };
-        self.check_flow(turn, rules, payment)?;
-        let fee = Self::fee_of(rules.fee, from, amount);
-        let charged = fee.and_then(|fee| amount.checked_add(fee));
-        if rules.limited {
-            self.count_payment(turn, payment)?;
-        }
-        self.charge(turn, from, token, charged.ok_or(ResultCode::InsufficientFunds)?)?;
+        let Payment { token, to, amount, .. } = *payment;
+        let fee = self.charge_payment(turn, rules, payment)?;
         self.credit(to, token, amount)?;
+        let Some(rules) = rules else { return Ok(()) };
         if rules.limited {
             self.check_holding(to, token, turn.time_ms())?;
         }
-        self.take_fee(token, rules.fee, fee.unwrap_or_default())
+        self.take_fee(token, rules.fee, fee)
+    }
+
+    /// Takes amount and fee of a payment from its payer, after all checks on that side. Gives the
+    /// fee.
+    pub(crate) fn charge_payment(
+        &mut self,
+        turn: &Turn<'_>,
+        rules: Option<Rules>,
+        payment: &Payment,
+    ) -> Result<Amount, ResultCode> {
+        let Payment { token, from, amount, .. } = *payment;
+        let Some(rules) = rules else {
+            self.debit(from, token, amount)?;
+            return Ok(Amount::ZERO);
+        };
+        self.check_flow(turn, rules, payment)?;
+        if rules.limited {
+            self.count_payment(turn, payment)?;
+        }
+        let fee = Self::fee_of(rules.fee, from, amount).ok_or(ResultCode::InsufficientFunds)?;
+        let total = amount.checked_add(fee).ok_or(ResultCode::InsufficientFunds)?;
+        self.charge(turn, from, token, total)?;
+        Ok(fee)
     }
 
     /// Freezes, approval of the receiver, claims on the payer.
@@ -453,22 +481,20 @@ impl Ledger {
         }
     }
 
-    /// How many of the signers hold a role, and how many it takes. A role of a token without a
-    /// record of its own is held by the issuer alone. `None` when the scope is unknown.
-    pub(crate) fn authority(
-        &self,
-        turn: &Turn<'_>,
-        scope: Scope,
-        role: Role,
-    ) -> Option<(usize, usize)> {
+    /// Who holds a role: by its record, or else the token's issuer alone. A user without a record
+    /// has no guardians. `None` when nobody does.
+    pub(crate) fn held_by(&self, scope: Scope, role: Role) -> Option<HeldBy<'_>> {
         if let Some(record) = self.authority_record(scope, role) {
-            let signing = record.holders.iter().filter(|holder| turn.signed_by(holder));
-            return Some((signing.count(), usize::from(record.threshold)));
+            return Some(HeldBy {
+                users: &record.holders,
+                threshold: usize::from(record.threshold),
+                delay_ms: record.delay_ms,
+            });
         }
         match scope {
             Scope::Token(token) => {
-                let issuer = self.token_record(token)?.issuer;
-                Some((usize::from(turn.signed_by(&issuer)), 1))
+                let users = std::slice::from_ref(&self.token_record(token)?.issuer);
+                Some(HeldBy { users, threshold: 1, delay_ms: 0 })
             }
             Scope::User(_) => None,
         }

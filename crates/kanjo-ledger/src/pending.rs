@@ -78,23 +78,8 @@ impl Ledger {
     /// of a payment. Gives back the fee.
     fn reserve_money(&mut self, turn: &Turn<'_>, payment: &Payment) -> Result<Amount, ResultCode> {
         let Payment { token, from, amount, .. } = *payment;
-        let (total, fee) = match self.rules(token, turn.time_ms()) {
-            None => {
-                self.debit(from, token, amount)?;
-                (amount, Amount::ZERO)
-            }
-            Some(rules) => {
-                self.check_flow(turn, rules, payment)?;
-                let fee = Self::fee_of(rules.fee, from, amount);
-                let total = fee.and_then(|fee| amount.checked_add(fee));
-                if rules.limited {
-                    self.count_payment(turn, payment)?;
-                }
-                let total = total.ok_or(ResultCode::InsufficientFunds)?;
-                self.charge(turn, from, token, total)?;
-                (total, fee.unwrap_or_default())
-            }
-        };
+        let fee = self.charge_payment(turn, self.rules(token, turn.time_ms()), payment)?;
+        let total = amount.checked_add(fee).ok_or(ResultCode::InsufficientFunds)?;
         // With credit, more than was ever issued can be reserved.
         let draft = self.state_draft(from, token);
         let reserved = draft.extra.reserved.checked_add(total);

@@ -103,8 +103,7 @@ impl StateRow {
     /// As [`kanjo_types::record::WalletStateRecord::worth`].
     #[must_use]
     pub fn worth(&self) -> u128 {
-        let extra = self.extra();
-        self.balance.0.wrapping_add(extra.reserved.0).wrapping_sub(extra.overdraft.0)
+        self.extra().worth(self.balance)
     }
 }
 

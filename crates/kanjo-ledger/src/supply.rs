@@ -13,10 +13,11 @@ use kanjo_types::{Amount, Hash, Operation, TokenId, WalletId};
 
 impl Ledger {
     pub(crate) fn check_issuer(&self, turn: &Turn<'_>, token: TokenId) -> Step {
-        let authority = self.authority(turn, Scope::Token(token), Role::Issuer);
-        match authority.ok_or(ResultCode::UnknownToken)? {
-            (0, _) => Err(ResultCode::NotIssuer),
-            (signing, needed) if signing < needed => Err(ResultCode::ApprovalNeeded),
+        let held = self.held_by(Scope::Token(token), Role::Issuer);
+        let held = held.ok_or(ResultCode::UnknownToken)?;
+        match held.users.iter().filter(|user| turn.signed_by(user)).count() {
+            0 => Err(ResultCode::NotIssuer),
+            signing if signing < held.threshold => Err(ResultCode::ApprovalNeeded),
             _ => Ok(()),
         }
     }

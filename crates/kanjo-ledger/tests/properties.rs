@@ -9,13 +9,14 @@
 mod common;
 mod model;
 
+use common::copies::Copies;
 use common::{Chain, KeySet, START_MS, snapshots};
 use kanjo_ledger::block::build_trees;
-use kanjo_ledger::{BlockContext, Ledger, PartitionSnapshot, Verified};
+use kanjo_ledger::{BlockContext, Ledger, Verified};
 use kanjo_types::outcome::Refusal;
-use kanjo_types::stored::{Entry, decode_block, encode_block};
+use kanjo_types::stored::Entry;
 use kanjo_types::transaction::Refused;
-use kanjo_types::{Amount, Genesis, Operation, TokenId, UserId, WalletId, codec};
+use kanjo_types::{Amount, Genesis, Operation, TokenId, UserId, WalletId};
 use model::Model;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -238,7 +239,7 @@ struct Run {
     chain: Chain,
     model: Model,
     fed: Fed,
-    copies: Vec<Option<(u64, Vec<u8>)>>,
+    copies: Copies,
 }
 
 /// A transaction waiting for its turn.
@@ -258,7 +259,7 @@ fn run(history: &History) -> Run {
         model: Model::new(&genesis),
         chain: Chain::new(genesis),
         fed: Vec::new(),
-        copies: vec![None; 64],
+        copies: Copies::none(),
     };
     run.chain.compared_every = 3;
     let mut time_ms = START_MS;
@@ -277,12 +278,7 @@ fn run(history: &History) -> Run {
                 .push(waiting);
         }
         execute(&mut run, time_ms, &turn);
-        for (partition, after) in (0u16..).zip(&history.copied) {
-            if usize::from(*after) == number {
-                let bytes = codec::to_bytes(&run.chain.ledger.snapshot(partition));
-                run.copies[usize::from(partition)] = Some((run.chain.height(), bytes));
-            }
-        }
+        run.copies.make(&run.chain, &history.copied, number);
     }
     run.chain.compare();
     run
@@ -406,7 +402,7 @@ proptest! {
     ) {
         let run = run(&history);
         let restart_at = cut.index(run.chain.blocks.len());
-        let mut restored = restart(&run, restart_at);
+        let mut restored = run.copies.restart(&run.chain, restart_at);
         let state_root = run.chain.blocks[restart_at].header.state_root;
         prop_assert_eq!(build_trees(&restored).root(), state_root);
         prop_assert!(restored.audit_supply().is_ok());
@@ -441,29 +437,6 @@ proptest! {
             prop_assert_eq!(tree.root(), run.chain.blocks[number + 1].header.state_root);
         }
     }
-}
-
-/// Loads the copies made up to `restart_at` and redoes the log up to there.
-fn restart(run: &Run, restart_at: usize) -> Ledger {
-    let usable = |partition: u16| {
-        let copy = run.copies[usize::from(partition)].as_ref();
-        copy.filter(|(height, _)| *height <= restart_at as u64)
-    };
-    let mut restored = Ledger::new(&run.chain.genesis);
-    for partition in 0..64 {
-        if let Some((_, bytes)) = usable(partition) {
-            let copy: PartitionSnapshot = codec::from_bytes(bytes).unwrap();
-            // A second time, to see that it replaces what was there.
-            restored.load(partition, copy.clone());
-            restored.load(partition, copy);
-        }
-    }
-    for block in run.chain.blocks.iter().take(restart_at + 1) {
-        let block = decode_block(&encode_block(block), run.chain.chain()).unwrap();
-        let height = block.header.height;
-        restored.redo(&block, |partition| usable(partition).is_none_or(|(at, _)| height > *at));
-    }
-    restored
 }
 
 /// Sends everything once more: all ids are used or expired, and both ledgers say the same.

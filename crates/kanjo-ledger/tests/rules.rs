@@ -11,11 +11,9 @@ mod common;
 mod random;
 
 use common::snapshots;
+use kanjo_ledger::Ledger;
 use kanjo_ledger::block::build_trees;
-use kanjo_ledger::{Ledger, PartitionSnapshot};
-use kanjo_types::codec;
 use kanjo_types::outcome::ResultCode;
-use kanjo_types::stored::{decode_block, encode_block};
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use random::{History, Kind, Run, histories, run};
 use std::cell::RefCell;
@@ -73,23 +71,7 @@ fn play_without_failures(run: &Run) {
 /// Copies of partitions made at different heights, then the log up to a block, then on from there.
 fn restart(run: &Run, history: &History) {
     let cut = usize::from(history.cut) % run.chain.blocks.len();
-    let usable = |partition: u16| {
-        let copy = run.copies[usize::from(partition)].as_ref();
-        copy.filter(|(height, _)| *height <= cut as u64)
-    };
-    let mut restored = Ledger::new(&run.chain.genesis);
-    for partition in 0..64 {
-        if let Some((_, bytes)) = usable(partition) {
-            let copy: PartitionSnapshot = codec::from_bytes(bytes).unwrap();
-            restored.load(partition, copy.clone());
-            restored.load(partition, copy);
-        }
-    }
-    for block in run.chain.blocks.iter().take(cut + 1) {
-        let block = decode_block(&encode_block(block), run.chain.chain()).unwrap();
-        let height = block.header.height;
-        restored.redo(&block, |partition| usable(partition).is_none_or(|(at, _)| height > *at));
-    }
+    let mut restored = run.copies.restart(&run.chain, cut);
     assert_eq!(build_trees(&restored).root(), run.chain.blocks[cut].header.state_root);
     restored.audit_supply().expect("balances add up after a restart");
     let next_due_ms = cut.checked_sub(1).map(|last| run.fed[last].next_due_ms);

@@ -185,24 +185,12 @@ fn write_schedule(f: &mut Formatter<'_>, schedule: &ScheduleRecord) -> fmt::Resu
 
 // ---- Administration ----
 
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Issuer => "issuer",
-        Role::Freezer => "freezer",
-        Role::Reverser => "reverser",
-        Role::Approver => "approver",
-        Role::Auditor => "auditor",
-        Role::Governor => "governor",
-        Role::Guardian => "guardian",
-    }
-}
-
 /// A role of something.
 struct RoleLine(Scope, Role);
 
 impl Display for RoleLine {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of ", role_name(self.1))?;
+        write!(f, "{} of ", self.1.name())?;
         match self.0 {
             Scope::Token(token) => write!(f, "token {token}"),
             Scope::User(user) => write!(f, "user {user}"),

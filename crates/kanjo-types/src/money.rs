@@ -181,6 +181,20 @@ impl Role {
         Self::Auditor,
         Self::Governor,
     ];
+
+    /// The name, as in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuer",
+            Self::Freezer => "freezer",
+            Self::Reverser => "reverser",
+            Self::Approver => "approver",
+            Self::Auditor => "auditor",
+            Self::Governor => "governor",
+            Self::Guardian => "guardian",
+        }
+    }
 }
 
 /// Of what a role is.

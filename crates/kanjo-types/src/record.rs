@@ -406,6 +406,13 @@ impl StateExtra {
         }
         (self != Self::default()).then(|| Box::new(self))
     }
+
+    /// What a wallet with this beside its balance is worth, modulo 2¹²⁸: balance + reserved −
+    /// overdraft.
+    #[must_use]
+    pub fn worth(&self, balance: Amount) -> u128 {
+        balance.0.wrapping_add(self.reserved.0).wrapping_sub(self.overdraft.0)
+    }
 }
 
 impl WalletStateRecord {
@@ -419,8 +426,7 @@ impl WalletStateRecord {
     /// wallets it adds up to issued − redeemed.
     #[must_use]
     pub fn worth(&self) -> u128 {
-        let extra = self.extra();
-        self.balance.0.wrapping_add(extra.reserved.0).wrapping_sub(extra.overdraft.0)
+        self.extra().worth(self.balance)
     }
 }
 

@@ -7,9 +7,7 @@ use crate::policy::policy_words;
 use crate::say;
 use crate::text::{duration, group_digits, short, utc};
 use kanjo_api::TokenView;
-use kanjo_types::money::{
-    Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, Role, WhenShort,
-};
+use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
 use kanjo_types::{Access, Amount, Operation, TokenId, TransactionBody, UserId, WalletId};
 
 /// More operations than this are counted, not listed.
@@ -291,19 +289,6 @@ pub fn when_short_text(when_short: WhenShort) -> String {
     }
 }
 
-/// The name of a role.
-pub fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Issuer => "issuer",
-        Role::Freezer => "freezer",
-        Role::Reverser => "reverser",
-        Role::Approver => "approver",
-        Role::Auditor => "auditor",
-        Role::Governor => "governor",
-        Role::Guardian => "guardian",
-    }
-}
-
 /// Which payments.
 pub fn direction_text(direction: Direction) -> &'static str {
     match direction {
@@ -325,7 +310,7 @@ pub fn target_text(target: FreezeTarget, labels: &Labels<'_>) -> String {
 /// Who holds a role.
 pub fn grant_text(grant: &Grant, labels: &Labels<'_>) -> String {
     let holders = holders_text(&grant.holders, grant.threshold, labels);
-    format!("{} {holders}", role_name(grant.role))
+    format!("{} {holders}", grant.role.name())
 }
 
 /// Holders, and how many of them must agree.

@@ -2,7 +2,7 @@
 
 use crate::author::{Sent, SignArgs, operation_number, pick_signer, send_together};
 use crate::context::{Context, Session};
-use crate::describe::{Labels, act_text, role_name};
+use crate::describe::{Labels, act_text};
 use crate::fail::{Done, Fail};
 use crate::say;
 use crate::text::{bold, dim, parse_duration, utc};
@@ -241,7 +241,7 @@ pub fn tell_open(session: &Session, id: ActId, record: &ActRecord) -> Done<Optio
             let (agreed, open): (Vec<UserId>, Vec<UserId>) =
                 holders.iter().partition(|user| record.agreed.contains(user));
             let count = agreed.len();
-            let role = role_name(record.act.role());
+            let role = record.act.role().name();
             say!("  agreed  {count} of {threshold} that must: {}", names(&record.agreed));
             say!("  open    another {role} until {}: {}", utc(record.expires_ms), names(&open));
             let first = open.first().map(|user| session.user_label(*user));

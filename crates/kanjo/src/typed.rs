@@ -224,7 +224,7 @@ pub fn parse_grant(text: &str) -> Result<GrantText, String> {
 
 /// A role of a token.
 pub fn parse_role(text: &str) -> Option<Role> {
-    Role::OF_TOKENS.into_iter().find(|role| crate::describe::role_name(*role) == text)
+    Role::OF_TOKENS.into_iter().find(|role| role.name() == text)
 }
 
 /// Reads holders; one must agree unless it says how many.

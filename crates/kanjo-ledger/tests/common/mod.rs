@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod copies;
 pub mod rules;
 
 use kanjo_ledger::block::{build_trees, genesis_block, roots};

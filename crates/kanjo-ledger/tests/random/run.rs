@@ -1,6 +1,7 @@
 //! Plays a history on a chain, and remembers what is needed to play it again in other ways.
 
 use super::{History, Kind, Plan, Sent, TOKENS, USERS};
+use crate::common::copies::Copies;
 use crate::common::{self, Chain, KeySet, START_MS};
 use kanjo_ledger::{BlockContext, Verified};
 use kanjo_types::money::{Act, Grant, Order, Reason, Role};
@@ -8,7 +9,7 @@ use kanjo_types::policy::{ClassLimits, Fee, MovedOn, Policy, ReversalRule};
 use kanjo_types::stored::Entry;
 use kanjo_types::transaction::Refused;
 use kanjo_types::{
-    Amount, Genesis, KeySignature, Operation, SignedTransaction, TokenId, UserId, WalletId, codec,
+    Amount, Genesis, KeySignature, Operation, SignedTransaction, TokenId, UserId, WalletId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,7 +27,7 @@ pub struct Run {
     pub chain: Chain,
     pub fed: Vec<Fed>,
     /// By partition: height and bytes.
-    pub copies: Vec<Option<(u64, Vec<u8>)>>,
+    pub copies: Copies,
     /// How often each kind of operation was in a transaction that passed.
     pub done: BTreeMap<Kind, u32>,
     pub users: Vec<UserId>,
@@ -109,7 +110,7 @@ impl Run {
             .collect();
         let id = |sets: &Vec<KeySet>| UserId::derive(chain.chain(), &sets[0].access, 0);
         let users = key_sets.iter().map(id).collect();
-        let (fed, copies, done) = (Vec::new(), vec![None; 64], BTreeMap::new());
+        let (fed, copies, done) = (Vec::new(), Copies::none(), BTreeMap::new());
         let mut run = Self { chain, fed, copies, done, users, key_sets, salt: 0 };
         run.make_tokens();
         run
@@ -270,12 +271,7 @@ pub fn run(history: &History) -> Run {
         }
         run.block(time_ms, admitted);
         run.count(&taken);
-        for (partition, after) in (0u16..).zip(&history.copied) {
-            if usize::from(*after) == number {
-                let bytes = codec::to_bytes(&run.chain.ledger.snapshot(partition));
-                run.copies[usize::from(partition)] = Some((run.chain.height(), bytes));
-            }
-        }
+        run.copies.make(&run.chain, &history.copied, number);
     }
     run.chain.compare();
     run

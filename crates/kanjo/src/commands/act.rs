@@ -2,7 +2,7 @@
 
 use super::listing::{self, ListArgs};
 use crate::context::{Context, Session};
-use crate::describe::{Labels, act_text, role_name};
+use crate::describe::{Labels, act_text};
 use crate::fail::{Done, Fail};
 use crate::orders::{
     MoveArgs, OrderArgs, Ordered, act_record, are_enough, holders_of, move_on, order, status_word,
@@ -141,7 +141,7 @@ fn show(ctx: &Context, id: ActId) -> Done {
         return ctx.answer(&record, || {});
     }
     let next = tell_open(&session, id, &record)?;
-    say!("  role    {}", role_name(record.act.role()));
+    say!("  role    {}", record.act.role().name());
     say!("  maker   {}", session.user_label(record.maker));
     let reference = &record.reason.reference;
     let reference = if reference.is_empty() { String::new() } else { format!(", \"{reference}\"") };

@@ -1,7 +1,7 @@
 //! `kanjo token policy` and `kanjo token role`, and how a token's rules are shown.
 
 use crate::context::{Context, Session};
-use crate::describe::{Labels, direction_text, grant_text, holders_text, role_name};
+use crate::describe::{Labels, direction_text, grant_text, holders_text};
 use crate::fail::{Done, Fail};
 use crate::orders::{OrderArgs, order};
 use crate::policy::{Part, PolicyArgs, policy_lines};
@@ -159,7 +159,7 @@ pub fn show_rules(session: &Session, token: &TokenView, labels: &Labels<'_>) {
     for (position, one) in others.iter().enumerate() {
         let title = if position == 0 { "roles" } else { "" };
         let holders = holders_text(&one.holders, one.threshold, labels);
-        say!("  {title:<14}  {} {holders}", role_name(one.role));
+        say!("  {title:<14}  {} {holders}", one.role.name());
     }
     if others.is_empty() && !token.charter.is_plain() {
         say!("  roles           all held by the issuer");
