@@ -2,7 +2,9 @@
 
 use crate::Amount;
 use crate::codec;
-use crate::hash::{self, Hash, TAG_HEADER, TAG_RECEIPT, TAG_VOTE};
+use crate::hash::{
+    self, Hash, TAG_CHALLENGE, TAG_HEADER, TAG_INTEGRITY, TAG_PROPOSAL, TAG_RECEIPT, TAG_VOTE,
+};
 use crate::id::{ChainId, TokenId, TransactionId};
 use crate::outcome::ResultCode;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -49,7 +51,7 @@ pub struct Header {
     pub parents: Vec<Hash>,
     /// Ledger time, milliseconds since 1970-01-01 UTC; never less than the parents'.
     pub time_ms: u64,
-    /// Position in the membership of the node that made the block.
+    /// Number in the membership of the node that made the block.
     pub producer: u16,
     /// Number of transactions, failed ones included.
     pub transactions: u32,
@@ -92,6 +94,30 @@ pub struct Receipt {
     pub rows: u32,
 }
 
+impl Header {
+    /// The header of a height at which nothing is done: a new leader's first entry, a change of the
+    /// engine's voters, or a proposal that turned out void. Every node makes the same.
+    #[must_use]
+    pub fn empty(parent: &Self, parent_hash: Hash, history_root: Hash, producer: u16) -> Self {
+        let none = hash::EMPTY_ROOT;
+        Self {
+            version: HEADER_VERSION,
+            chain: parent.chain,
+            height: parent.height + 1,
+            parents: vec![parent_hash],
+            time_ms: parent.time_ms,
+            producer,
+            transactions: 0,
+            transactions_root: none,
+            receipts_root: none,
+            state_root: parent.state_root,
+            history_root,
+            fees: Vec::new(),
+            supply: Vec::new(),
+        }
+    }
+}
+
 impl Receipt {
     /// The receipt's hash.
     #[must_use]
@@ -100,13 +126,15 @@ impl Receipt {
     }
 }
 
-/// One voter's signature over a header.
+/// One voter's signature over a header, with its answer to the block's challenge.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
 )]
 pub struct Vote {
-    /// Position of the voter in the membership.
+    /// Number of the voter in the membership.
     pub voter: u16,
+    /// Answer of its sentinel to the block's challenge ([`integrity_answer`], mission M11).
+    pub answer: Hash,
     /// Ed25519 signature over [`vote_digest`].
     #[serde(with = "hex::serde")]
     pub signature: [u8; 64],
@@ -123,6 +151,35 @@ pub struct Certificate {
 
 /// What a voter signs for the header with hash `header` in membership `epoch`.
 #[must_use]
-pub fn vote_digest(epoch: u64, height: u64, header: &Hash) -> Hash {
-    hash::digest(TAG_VOTE, &[&epoch.to_le_bytes(), &height.to_le_bytes(), &header.0])
+pub fn vote_digest(epoch: u64, height: u64, header: &Hash, answer: &Hash) -> Hash {
+    let parts: [&[u8]; 4] = [&epoch.to_le_bytes(), &height.to_le_bytes(), &header.0, &answer.0];
+    hash::digest(TAG_VOTE, &parts)
+}
+
+/// What the sentinel of a leader signs before anybody appends its entry: one for each (term,
+/// height). `content` is the header's hash for a block, and a digest of the entry otherwise.
+#[must_use]
+pub fn proposal_digest(chain: ChainId, term: u64, height: u64, content: &Hash) -> Hash {
+    let parts: [&[u8]; 4] = [&chain.0.0, &term.to_le_bytes(), &height.to_le_bytes(), &content.0];
+    hash::digest(TAG_PROPOSAL, &parts)
+}
+
+/// The challenge of a block: nobody knows it before the leader's sentinel has signed the proposal.
+/// With one voter there is no proposal, and `proposal` is empty.
+#[must_use]
+pub fn challenge(parent: &Hash, proposal: &[u8]) -> Hash {
+    hash::digest(TAG_CHALLENGE, &[&parent.0, proposal])
+}
+
+/// The answer to a challenge, over what mission M11 names: the hash of the node's program, its
+/// certificate, the seed and the data being processed.
+#[must_use]
+pub fn integrity_answer(
+    measurement: &Hash,
+    certificate: &Hash,
+    challenge: &Hash,
+    header: &Hash,
+) -> Hash {
+    let parts: [&[u8]; 4] = [&measurement.0, &certificate.0, &challenge.0, &header.0];
+    hash::digest(TAG_INTEGRITY, &parts)
 }

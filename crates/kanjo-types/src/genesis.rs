@@ -7,6 +7,7 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
 use crate::id::{ChainId, UserId, WalletId};
+use crate::membership::{Measurement, MemberKind, NodeCertificate};
 use crate::policy::Policy;
 use crate::transaction::check_token;
 use borsh::io::{Error, ErrorKind, Read, Result as IoResult};
@@ -40,6 +41,69 @@ pub struct Voter {
     /// Ed25519 vote key, 64 hexadecimal digits.
     #[serde(with = "hex::serde")]
     pub key: [u8; 32],
+    /// Executor or witness.
+    #[serde(default, skip_serializing_if = "is_executor")]
+    pub kind: MemberKind,
+    /// How the others reach it; absent on a ledger of one node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+fn is_executor(kind: &MemberKind) -> bool {
+    *kind == MemberKind::Executor
+}
+
+/// How other nodes and clients reach a voter.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// X25519 key, 64 hexadecimal digits.
+    #[serde(with = "hex::serde")]
+    pub key: [u8; 32],
+    /// `host:port` for other nodes.
+    pub address: String,
+    /// URL for clients.
+    pub api: String,
+}
+
+impl Voter {
+    /// The voter's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> NodeCertificate {
+        let link = self.link.as_ref();
+        NodeCertificate {
+            name: self.name.clone(),
+            kind: self.kind,
+            vote_key: self.key,
+            link_key: link.map_or([0; 32], |link| link.key),
+            address: link.map_or_else(String::new, |link| link.address.clone()),
+            api: link.map_or_else(String::new, |link| link.api.clone()),
+        }
+    }
+}
+
+/// How the cluster is governed.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Names of users of this genesis that change the membership.
+    #[serde(default)]
+    pub governors: Vec<String>,
+    /// How many of them must sign a change; 1 … their number.
+    #[serde(default)]
+    pub threshold: u8,
+    /// Programs that nodes may run; when empty, none is checked.
+    #[serde(default)]
+    pub measurements: Vec<Measurement>,
+}
+
+impl Cluster {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A first user.
@@ -109,6 +173,9 @@ pub struct Genesis {
     pub rules: Rules,
     /// First membership; a certificate needs more than half of it.
     pub voters: Vec<Voter>,
+    /// How the cluster is governed.
+    #[serde(default, skip_serializing_if = "Cluster::is_default")]
+    pub cluster: Cluster,
     /// First users.
     pub users: Vec<FirstUser>,
     /// First tokens.
@@ -290,7 +357,8 @@ mod tests {
             name: "test".to_owned(),
             time_ms: 0,
             rules,
-            voters: vec![Voter { name: "node-1".to_owned(), key }],
+            voters: vec![Voter { name: "node-1".to_owned(), key, kind: MemberKind::Executor, link: None }],
+            cluster: Cluster::default(),
             users: Vec::new(),
             tokens: Vec::new(),
             wallets: Vec::new(),

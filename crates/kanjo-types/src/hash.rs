@@ -80,6 +80,16 @@ pub const TAG_RECORD: Tag = Tag(b"kanjo/record/1\0\0");
 pub const TAG_HEADER: Tag = Tag(b"kanjo/header/1\0\0");
 /// What a voter signs.
 pub const TAG_VOTE: Tag = Tag(b"kanjo/vote/1\0\0\0\0");
+/// What a leader signs for a block before anybody appends it.
+pub const TAG_PROPOSAL: Tag = Tag(b"kanjo/proposal/1");
+/// The challenge of a block for Proof of Integrity.
+pub const TAG_CHALLENGE: Tag = Tag(b"kanjo/challeng/1");
+/// The answer to that challenge.
+pub const TAG_INTEGRITY: Tag = Tag(b"kanjo/integrit/1");
+/// A node's certificate.
+pub const TAG_MEMBER: Tag = Tag(b"kanjo/member/1\0\0");
+/// What members sign about each other or themselves.
+pub const TAG_NOTICE: Tag = Tag(b"kanjo/notice/1\0\0");
 /// A receipt.
 pub const TAG_RECEIPT: Tag = Tag(b"kanjo/receipt/1\0");
 /// A genesis, whose digest is the chain id.
@@ -98,6 +108,12 @@ pub const TAG_SIGNERS: Tag = Tag(b"kanjo/signers/1\0");
 pub const TAG_STATE: Tag = Tag(b"kanjo/state/1\0\0\0");
 /// The root of one partition of one table.
 pub const TAG_PARTITION: Tag = Tag(b"kanjo/part/1\0\0\0\0");
+
+/// RFC 6962 root of a tree without leaves: SHA-256 of nothing.
+pub const EMPTY_ROOT: Hash = Hash([
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+    0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+]);
 
 /// `SHA-256(tag ‖ parts…)`.
 #[must_use]

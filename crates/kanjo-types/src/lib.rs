@@ -31,6 +31,7 @@ pub mod codec;
 pub mod genesis;
 pub mod hash;
 pub mod id;
+pub mod membership;
 pub mod money;
 pub mod outcome;
 pub mod policy;
@@ -50,6 +51,7 @@ pub use id::{
     ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
     WalletId,
 };
+pub use membership::Membership;
 pub use outcome::{Refusal, ResultCode};
 pub use policy::Policy;
 pub use record::{Record, Table};

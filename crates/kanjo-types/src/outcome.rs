@@ -158,18 +158,20 @@ codes! {
         InvalidReversal = 20, "invalid_reversal", "A reversal names 1 to 256 distinct transactions, with evidence for each.";
         InvalidAttribute = 21, "invalid_attribute", "The name of an attribute has 1 to 32 characters of a-z, 0-9 and _.";
         InvalidInterest = 22, "invalid_interest", "Interest takes 1 to 1,000 wallets, a rate, days, and a year of 360, 365 or 366 days.";
-        LedgerOnly = 23, "ledger_only", "Only the ledger itself does this, at its time; it needs no order.";
-        Expired = 24, "expired", "valid_until has passed; sign again with a later time.";
-        ValidTooLong = 25, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";
-        AlreadyUsed = 26, "already_used", "This transaction id is already in the ledger; see its receipt.";
-        UnknownAuthor = 27, "unknown_author", "The author is not a user of this ledger.";
-        SignatureCount = 28, "signature_count", "As many signatures as the author's threshold are needed.";
-        SignatureOrder = 29, "signature_order", "Signatures must be by distinct keys in ascending key position.";
-        UnknownKey = 30, "unknown_key", "A signature names a key position that the author does not have.";
-        BadSignature = 31, "bad_signature", "A signature does not verify: wrong key, or the content was changed.";
-        Overloaded = 32, "overloaded", "The node has as much work as it can hold; try again shortly.";
-        StorageFull = 33, "storage_full", "The node's disk is full; nothing was lost; try again when it has room.";
-        Stopping = 34, "stopping", "The node is stopping or has stopped after a disk error.";
+        InvalidMember = 23, "invalid_member", "A member has a name, an address and an API of 1 to 128 bytes each without control characters, and a key.";
+        LedgerOnly = 24, "ledger_only", "Only the ledger itself does this, at its time; it needs no order.";
+        Expired = 25, "expired", "valid_until has passed; sign again with a later time.";
+        ValidTooLong = 26, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";
+        AlreadyUsed = 27, "already_used", "This transaction id is already in the ledger; see its receipt.";
+        UnknownAuthor = 28, "unknown_author", "The author is not a user of this ledger.";
+        SignatureCount = 29, "signature_count", "As many signatures as the author's threshold are needed.";
+        SignatureOrder = 30, "signature_order", "Signatures must be by distinct keys in ascending key position.";
+        UnknownKey = 31, "unknown_key", "A signature names a key position that the author does not have.";
+        BadSignature = 32, "bad_signature", "A signature does not verify: wrong key, or the content was changed.";
+        Overloaded = 33, "overloaded", "The node has as much work as it can hold; try again shortly.";
+        StorageFull = 34, "storage_full", "The node's disk is full; nothing was lost; try again when it has room.";
+        Stopping = 35, "stopping", "The node is stopping or has stopped after a disk error.";
+        NoLeader = 36, "no_leader", "The cluster has no leader at the moment; send the same again shortly.";
     }
 }
 
@@ -185,7 +187,14 @@ impl Refusal {
     /// True when the very same transaction may be sent again later without change.
     #[must_use]
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Overloaded | Self::StorageFull | Self::Stopping | Self::UnknownAuthor)
+        matches!(
+            self,
+            Self::Overloaded
+                | Self::StorageFull
+                | Self::Stopping
+                | Self::UnknownAuthor
+                | Self::NoLeader
+        )
     }
 }
 

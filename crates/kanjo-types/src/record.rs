@@ -11,6 +11,7 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, Hash, TAG_ITEM, TAG_RECORD};
 use crate::id::{TokenId, TransactionId, UserId, WalletId};
+use crate::membership::Membership;
 use crate::money::{FreezeTarget, Role, Scope};
 use crate::policy::TokenRules;
 use crate::standing::{
@@ -67,11 +68,13 @@ pub enum Table {
     Claims = 12,
     /// Commitments to personal attributes, by user id and a digest of the name.
     Attributes = 13,
+    /// The membership of the cluster by epoch.
+    Memberships = 14,
 }
 
 impl Table {
     /// Every table, in the order of the state root.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Users,
         Self::Wallets,
         Self::Tokens,
@@ -86,10 +89,11 @@ impl Table {
         Self::Reversals,
         Self::Claims,
         Self::Attributes,
+        Self::Memberships,
     ];
 
     /// The tables of what stands beside the balances ([`crate::standing`]), in order.
-    pub const STANDING: [Self; 10] = [
+    pub const STANDING: [Self; 11] = [
         Self::Pendings,
         Self::Bundles,
         Self::Schedules,
@@ -100,6 +104,7 @@ impl Table {
         Self::Reversals,
         Self::Claims,
         Self::Attributes,
+        Self::Memberships,
     ];
 }
 
@@ -202,6 +207,12 @@ impl RowKey {
         let (halves, _) = name.0.as_chunks::<16>();
         let half = halves.first().copied().unwrap_or_default();
         Self::padded([&user.0, &half])
+    }
+
+    /// Key of the membership of an epoch (big-endian).
+    #[must_use]
+    pub fn epoch(epoch: u64) -> Self {
+        Self::padded([&epoch.to_be_bytes(), &[]])
     }
 
     /// The partition of the row: the top six bits of the key.
@@ -395,6 +406,8 @@ pub enum Record {
     Claim(Box<ClaimRecord>),
     /// In `attributes`.
     Attribute(Box<AttributeRecord>),
+    /// In `memberships`.
+    Membership(Box<Membership>),
 }
 
 impl StateExtra {
@@ -467,6 +480,7 @@ impl Record {
             Self::Attribute(record) => {
                 (Table::Attributes, RowKey::attribute(record.user, &record.name))
             }
+            Self::Membership(record) => (Table::Memberships, RowKey::epoch(record.epoch)),
         })
     }
 
@@ -484,6 +498,7 @@ impl Record {
             Self::Reversal(record) => &record.links,
             Self::Claim(record) => &record.links,
             Self::Attribute(record) => &record.links,
+            Self::Membership(record) => &record.links,
             Self::User(_)
             | Self::Wallet(_)
             | Self::Token(_)
@@ -505,6 +520,7 @@ impl Record {
             Self::Reversal(record) => &mut record.links,
             Self::Claim(record) => &mut record.links,
             Self::Attribute(record) => &mut record.links,
+            Self::Membership(record) => &mut record.links,
             Self::User(_)
             | Self::Wallet(_)
             | Self::Token(_)

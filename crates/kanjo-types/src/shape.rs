@@ -109,7 +109,8 @@ impl Operation {
             | Self::RejectAct { .. }
             | Self::FinishAct { .. }
             | Self::SettleClaim { .. } => Ok(()),
-            Self::ExpirePending { .. } | Self::RunSchedule { .. } => {
+            Self::ChangeMembership { change } => Ok(change.check()?),
+            Self::ExpirePending { .. } | Self::RunSchedule { .. } | Self::TakeNotice { .. } => {
                 Err(Flaw::new(Refusal::LedgerOnly, "type"))
             }
         }

@@ -8,6 +8,7 @@ use crate::id::{
     ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
     WalletId,
 };
+use crate::membership::{MembershipChange, Notice, Statement};
 use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, ORIGINALS_MAX, Order, WhenShort};
 use crate::outcome::Refusal;
 use crate::policy::Policy;
@@ -298,6 +299,18 @@ pub enum Operation {
         schedule: ScheduleId,
         /// Version of its record that this run works on; makes each run's id its own.
         version: u64,
+    },
+    /// Changes the membership of the cluster. By governors, as many as the genesis says.
+    ChangeMembership {
+        /// What.
+        change: MembershipChange,
+    },
+    /// By the ledger itself: takes what members say about themselves or each other.
+    TakeNotice {
+        /// What they say.
+        notice: Box<Notice>,
+        /// Their signatures, by ascending member.
+        statements: Vec<Statement>,
     },
 }
 
