@@ -71,8 +71,8 @@ fn index_all(shared: &Shared, blocks: &Receiver<ToIndex>, cpu: &ThreadClock) -> 
     loop {
         let received = blocks.recv_timeout(INDEX_PAUSE);
         let over = matches!(received, Err(RecvTimeoutError::Disconnected));
-        let ready =
-            received.as_ref().map_or_else(|_| shared.tip().height + 1, |block| block.height);
+        let final_height = || (shared.tip().height + 1).min(shared.log.next_height());
+        let ready = received.as_ref().map_or_else(|_| final_height(), |block| block.height);
         while next < ready && !shared.stopping() {
             let block = history::read_block(shared, next).map_err(|error| error.to_string())?;
             let facts = index_entries(&block.entries, &block.genesis_rows);

@@ -50,6 +50,20 @@ pub(crate) fn set_headers(
     Ok(())
 }
 
+/// The hashes of the headers below block `below` that the evidence of a committed transaction needs:
+/// all that are there. They are committed, so they are known here, final or not.
+pub(crate) fn headers_below(shared: &Shared, verified: &Verified, below: u64) -> Vec<(u64, Hash)> {
+    let wanted = verified.wanted_headers().into_iter().filter(|height| *height < below);
+    let hash_of = |height: u64| {
+        if let Some(hash) = shared.pending_headers.read().get(&height) {
+            return Some((height, *hash));
+        }
+        let hashes = shared.log.header_hashes(height..height + 1).ok()?;
+        hashes.first().map(|hash| (height, Hash(*hash)))
+    };
+    wanted.filter_map(hash_of).collect()
+}
+
 fn wait_final(shared: &Shared, height: u64) -> Result<(), Refused> {
     let give_up_at = Instant::now() + HEADERS_WAIT;
     while shared.tip().height < height {

@@ -3,11 +3,11 @@
 use crate::shared::Shared;
 use kanjo_api::RecordView;
 use kanjo_proof::trust::SignedHeader;
-use kanjo_store::log::{LogReader, ReadError};
+use kanjo_store::log::ReadError;
 use kanjo_types::codec::DecodeError;
 use kanjo_types::record::RowKey;
-use kanjo_types::stored::{Block, Location, Row, decode_block, decode_head};
-use kanjo_types::{ChainId, Hash, Table, TransactionId};
+use kanjo_types::stored::{Block, Location, Row};
+use kanjo_types::{Hash, Table, TransactionId};
 
 /// A block can't be read back.
 #[derive(Debug, thiserror::Error)]
@@ -18,29 +18,21 @@ pub(crate) enum HistoryError {
     Read(#[from] ReadError),
     #[error("block {height} in the log: {source}")]
     Decode { height: u64, source: DecodeError },
+    #[error("block {0} in the log is not the one that was certified")]
+    Differs(u64),
+    #[error("entry {height} of the log: {why}")]
+    Entry { height: u64, why: String },
     #[error("block {height} does not hold the version of a row that is said to come from it")]
     NoSuchVersion { height: u64 },
 }
 
-pub(crate) fn read_from(
-    log: &LogReader,
-    chain: ChainId,
-    height: u64,
-) -> Result<Block, HistoryError> {
-    let bytes = log.read(height)?.ok_or(HistoryError::Missing(height))?;
-    decode_block(&bytes, chain).map_err(|source| HistoryError::Decode { height, source })
-}
-
 pub(crate) fn read_block(shared: &Shared, height: u64) -> Result<Block, HistoryError> {
-    read_from(&shared.log, shared.chain, height)
+    shared.log.read(height)
 }
 
 /// Header and certificate of a block, without decoding the rest.
 pub(crate) fn read_header(shared: &Shared, height: u64) -> Result<SignedHeader, HistoryError> {
-    let bytes = shared.log.read(height)?.ok_or(HistoryError::Missing(height))?;
-    let (header, certificate) =
-        decode_head(&bytes).map_err(|source| HistoryError::Decode { height, source })?;
-    Ok(SignedHeader { header, certificate })
+    shared.log.signed(height)
 }
 
 /// The rows made by the transaction at `position` of a block; all rows of the genesis for block 0.

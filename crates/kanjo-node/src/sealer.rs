@@ -1,22 +1,31 @@
-//! The sealer: roots over a block's transactions, receipts and state, the header, the node's vote,
-//! the bytes.
+//! The sealer: roots over a block's transactions, receipts and state, the header, the bytes. On a
+//! ledger of one node also the vote. For a block that another node made it compares instead: header
+//! and bytes must be the same.
 
 use crate::background::PartitionCopy;
+use crate::blocks::no_votes;
 use crate::data::Voter;
+use crate::flow::Flow;
 use crate::metrics::Stage;
 use crate::proofs::PendingProof;
-use crate::sequencer::{Batch, BatchBlock};
+use crate::sequencer::{Batch, BatchBlock, Origin};
 use crate::shared::{Reply, Shared};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use kanjo_ledger::block::roots;
+use kanjo_ledger::recompute::Difference;
+use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
-use kanjo_types::Hash;
-use kanjo_types::block::{Certificate, HEADER_VERSION, Header, Vote, vote_digest};
+use kanjo_types::block::{
+    Certificate, HEADER_VERSION, Header, Vote, challenge, integrity_answer, vote_digest,
+};
+use kanjo_types::membership::Membership;
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
+use kanjo_types::{ChainId, Hash};
 use std::sync::Arc;
 
-/// A block ready to be written, with everything that waits for it.
+/// A block ready to be written or voted for, with everything that waits for it.
 pub(crate) struct Sealed {
     pub block: Option<SealedBlock>,
     pub replies: Vec<Reply>,
@@ -27,24 +36,48 @@ pub(crate) struct Sealed {
 pub(crate) struct SealedBlock {
     pub header: Header,
     pub hash: Hash,
-    pub bytes: Vec<u8>,
+    /// Of a block made here: its encoding.
+    pub bytes: Bytes,
     pub entries: Arc<Vec<Entry>>,
+    /// Made here, and in a cluster still to be proposed.
+    pub is_made: bool,
+    /// The membership after the block.
+    pub membership: Arc<Membership>,
+    /// What this node computed otherwise than the block's leader.
+    pub difference: Option<Difference>,
+}
+
+/// Who certifies.
+pub(crate) enum Sealing {
+    /// This node alone: the certificate is in the block.
+    Alone(Voter),
+    /// The cluster; blocks made here wait for room.
+    Cluster { me: u16, flow: Arc<Flow> },
 }
 
 pub(crate) struct Sealer {
     pub shared: Arc<Shared>,
     pub batches: Receiver<Batch>,
-    pub writer: Sender<Sealed>,
+    pub next: Sender<Sealed>,
     pub trees: StateTree,
-    pub voter: Voter,
+    pub sealing: Sealing,
     pub last: SignedHeader,
 }
 
-/// The vote of `voter` over a header.
-pub(crate) fn certify(voter: &Voter, height: u64, hash: &Hash) -> Certificate {
+/// The certificate of a ledger whose only voter is this node.
+pub(crate) fn certify(
+    voter: &Voter,
+    chain: ChainId,
+    parent: &Hash,
+    height: u64,
+    hash: &Hash,
+) -> Certificate {
     let epoch = 0;
-    let signature = voter.key.sign(&vote_digest(epoch, height, hash));
-    Certificate { epoch, votes: vec![Vote { voter: voter.position, signature }] }
+    let challenge = challenge(parent, &[]);
+    let certificate = voter.certificate.hash(chain);
+    let answer = integrity_answer(&voter.measurement, &certificate, &challenge, hash);
+    let signature = voter.key.sign(&vote_digest(epoch, height, hash, &answer));
+    Certificate { epoch, votes: vec![Vote { voter: voter.position, answer, signature }] }
 }
 
 impl Sealer {
@@ -55,7 +88,13 @@ impl Sealer {
             let proofs = batch.proofs.into_iter();
             let proofs = proofs.filter_map(|query| query.prove(&self.trees, &self.last)).collect();
             let sealed = Sealed { block, replies: batch.replies, proofs, copies: batch.copies };
-            if self.writer.send(sealed).is_err() {
+            if let (Sealing::Cluster { flow, .. }, Some(block)) = (&self.sealing, &sealed.block)
+                && block.is_made
+                && !flow.enter(block.bytes.len())
+            {
+                return;
+            }
+            if self.next.send(sealed).is_err() {
                 return;
             }
             cpu.lap();
@@ -63,35 +102,109 @@ impl Sealer {
     }
 
     fn seal(&mut self, block: BatchBlock) -> SealedBlock {
-        let BatchBlock { context, entries, effects } = block;
-        let roots = roots(&entries);
+        let BatchBlock { context, entries, effects, origin, membership } = block;
+        let (header, certificate, bytes, difference) = match &origin {
+            Origin::Made => {
+                let header = self.header(context, &entries, effects, self.me());
+                let certificate = self.certificate(&header);
+                let bytes = encode(&header, &certificate, &entries);
+                (header, certificate, bytes, None)
+            }
+            Origin::Empty(placed) => (placed.header.clone(), no_votes(), Bytes::new(), None),
+            Origin::Replayed(placed, content) => {
+                let producer = placed.header.producer;
+                let header = self.header(context, &entries, effects, producer);
+                let bytes = encode(&header, &no_votes(), &entries);
+                let difference = difference(&placed.header, content, &header, &bytes);
+                (header, no_votes(), Bytes::new(), difference)
+            }
+        };
+        let hash = header.hash();
+        {
+            let mut history = self.shared.history.write();
+            assert_eq!(history.len(), context.height, "the history holds every earlier header");
+            history.push(hash);
+        }
+        self.last = SignedHeader { header: header.clone(), certificate };
+        SealedBlock {
+            header,
+            hash,
+            bytes,
+            entries: Arc::new(entries),
+            is_made: matches!(origin, Origin::Made),
+            membership,
+            difference,
+        }
+    }
+
+    fn me(&self) -> u16 {
+        match &self.sealing {
+            Sealing::Alone(voter) => voter.position,
+            Sealing::Cluster { me, .. } => *me,
+        }
+    }
+
+    fn certificate(&self, header: &Header) -> Certificate {
+        let Sealing::Alone(voter) = &self.sealing else { return no_votes() };
+        let parent = header.parents.first().copied().unwrap_or(Hash::ZERO);
+        certify(voter, self.shared.chain, &parent, header.height, &header.hash())
+    }
+
+    /// The header that follows from what was executed.
+    fn header(
+        &mut self,
+        context: BlockContext,
+        entries: &[Entry],
+        effects: BlockEffects,
+        producer: u16,
+    ) -> Header {
+        let roots = roots(entries);
         self.trees.update(&effects.leaves);
-        let mut history = self.shared.history.write();
-        assert_eq!(history.len(), context.height, "the history holds every earlier header");
-        let header = Header {
+        Header {
             version: HEADER_VERSION,
             chain: self.shared.chain,
             height: context.height,
             parents: vec![self.last.header.hash()],
             time_ms: context.time_ms,
-            producer: self.voter.position,
+            producer,
             transactions: u32::try_from(entries.len()).unwrap_or(u32::MAX),
             transactions_root: roots.transactions,
             receipts_root: roots.receipts,
             state_root: self.trees.root(),
-            history_root: history.root(),
+            history_root: self.shared.history.read().root(),
             fees: effects.fees,
             supply: effects.supply,
-        };
-        let hash = header.hash();
-        history.push(hash);
-        drop(history);
-        let certificate = certify(&self.voter, header.height, &hash);
-        let mut bytes = Vec::with_capacity(1_024 + 448 * entries.len());
-        append_head(&header, &certificate, &mut bytes);
-        entries.iter().for_each(|entry| append_entry(entry, &mut bytes));
-        append_tail(&[], &mut bytes);
-        self.last = SignedHeader { header: header.clone(), certificate };
-        SealedBlock { header, hash, bytes, entries: Arc::new(entries) }
+        }
     }
+}
+
+fn encode(header: &Header, certificate: &Certificate, entries: &[Entry]) -> Bytes {
+    let mut bytes = Vec::with_capacity(1_024 + 448 * entries.len());
+    append_head(header, certificate, &mut bytes);
+    entries.iter().for_each(|entry| append_entry(entry, &mut bytes));
+    append_tail(&[], &mut bytes);
+    Bytes::from(bytes)
+}
+
+/// The first part of a header that differs, or the bytes.
+fn difference(
+    found: &Header,
+    found_bytes: &[u8],
+    computed: &Header,
+    computed_bytes: &[u8],
+) -> Option<Difference> {
+    if found == computed && found_bytes == computed_bytes {
+        return None;
+    }
+    let parts = [
+        ("the transactions root", found.transactions_root, computed.transactions_root),
+        ("the receipts root", found.receipts_root, computed.receipts_root),
+        ("the state root", found.state_root, computed.state_root),
+        ("the header", found.hash(), computed.hash()),
+    ];
+    let differs = parts.into_iter().find(|(_, found, computed)| found != computed);
+    // The same header over other bytes: what the leader wrote beside it is not what it signed.
+    let (what, found, computed) =
+        differs.unwrap_or(("the encoding", found.hash(), computed.hash()));
+    Some(Difference::Result { what, found, computed })
 }

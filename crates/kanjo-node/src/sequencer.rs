@@ -8,14 +8,20 @@ use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
 use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use kanjo_api::SubmitOutcome;
 use kanjo_ledger::block::bytes_of;
-use kanjo_ledger::{BlockContext, BlockEffects};
+use kanjo_ledger::chain::Placed;
+use kanjo_ledger::recompute::{Ready, recompute};
+use kanjo_ledger::{BlockContext, BlockEffects, Verified};
+use kanjo_types::membership::{Membership, Notice, Statement};
+use kanjo_types::outcome::Refusal;
 use kanjo_types::stored::{Entry, Location};
 use parking_lot::RwLockWriteGuard;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How often the clock is looked at while the ledger has something to do later.
@@ -35,6 +41,39 @@ pub(crate) struct BatchBlock {
     pub context: BlockContext,
     pub entries: Vec<Entry>,
     pub effects: BlockEffects,
+    pub origin: Origin,
+    /// The membership after the block.
+    pub membership: Arc<Membership>,
+}
+
+/// Where a block comes from.
+pub(crate) enum Origin {
+    /// Made here.
+    Made,
+    /// Made by another leader and committed by the cluster; its encoding.
+    Replayed(Box<Placed>, Bytes),
+    /// A height at which nothing is done.
+    Empty(Box<Placed>),
+}
+
+/// A committed height on its way to be executed.
+pub(crate) struct Replay {
+    pub placed: Placed,
+    /// Its transactions and its encoding; nothing for an empty height.
+    pub block: Option<(Vec<Ready>, Bytes)>,
+    /// Afterwards this node leads.
+    pub leads_after: bool,
+}
+
+/// Who makes blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// This node.
+    Leading,
+    /// This node, once the cluster's engine has changed its voters.
+    Paused,
+    /// Another one.
+    Following,
 }
 
 pub(crate) struct Sequencer {
@@ -51,7 +90,12 @@ pub(crate) struct Sequencer {
     /// Jobs that came before their turn.
     early: BTreeMap<u64, Checked>,
     open: Open,
+    mode: Mode,
+    /// Jobs that came while paused.
+    stash: VecDeque<Checked>,
     stopping: bool,
+    /// The ledger in memory is not the cluster's: it must be opened anew.
+    broken: bool,
 }
 
 /// The block under construction.
@@ -75,11 +119,14 @@ impl Open {
 }
 
 impl Sequencer {
+    /// A sequencer that makes blocks at once (a ledger of one node), or follows first.
     pub(crate) fn new(
         shared: Arc<Shared>,
         messages: Receiver<ToSequencer>,
         sealer: Sender<Batch>,
+        is_alone: bool,
     ) -> Self {
+        let mode = if is_alone { Mode::Leading } else { Mode::Following };
         let tip = shared.tip();
         let due_ms = shared.ledger.read().next_due_ms();
         Self {
@@ -93,7 +140,10 @@ impl Sequencer {
             next_ticket: 0,
             early: BTreeMap::new(),
             open: Open::default(),
+            mode,
+            stash: VecDeque::new(),
             stopping: false,
+            broken: false,
         }
     }
 
@@ -110,7 +160,11 @@ impl Sequencer {
                 Ok(None) => continue,
                 Err(RecvError) => break,
             }
+            if self.broken {
+                break;
+            }
             let cut_at = Instant::now() + interval;
+            // Whatever follows a committed height, or a change of mode, is another batch.
             let batch = loop {
                 if self.is_full() || self.open.is_empty() {
                     break self.cut();
@@ -127,7 +181,7 @@ impl Sequencer {
                 break;
             }
             cpu.lap();
-            if self.stopping && self.messages.is_empty() {
+            if self.broken || (self.stopping && self.messages.is_empty()) {
                 break;
             }
         }
@@ -136,7 +190,7 @@ impl Sequencer {
     /// The next message; nothing when it is time to look whether something is due.
     fn next_message(&self) -> Result<Option<ToSequencer>, RecvError> {
         // At the end what is left to do waits for the next start.
-        if self.due_ms.is_none() || self.stopping {
+        if self.due_ms.is_none() || self.stopping || self.mode != Mode::Leading {
             return self.messages.recv().map(Some);
         }
         let ahead_ms = self.due_ms.map_or(0, |due_ms| due_ms.saturating_sub(self.now_ms()));
@@ -156,7 +210,7 @@ impl Sequencer {
     }
 
     fn is_due(&self) -> bool {
-        self.due_ms.is_some_and(|due_ms| due_ms <= self.now_ms())
+        self.mode == Mode::Leading && self.due_ms.is_some_and(|due_ms| due_ms <= self.now_ms())
     }
 
     fn take_one_more(&mut self) {
@@ -166,6 +220,9 @@ impl Sequencer {
     }
 
     fn is_full(&self) -> bool {
+        if self.broken {
+            return true;
+        }
         let config = &self.shared.config;
         self.open.entries.len() >= config.block_transactions_max
             || self.open.bytes >= config.block_bytes_max
@@ -180,12 +237,133 @@ impl Sequencer {
                 self.early.insert(checked.ticket, checked);
                 while let Some(checked) = self.early.remove(&self.next_ticket) {
                     self.next_ticket += 1;
-                    self.execute(checked);
+                    match self.mode {
+                        Mode::Leading => self.execute(checked),
+                        Mode::Paused => self.stash.push_back(checked),
+                        Mode::Following => self.refuse(&checked),
+                    }
                 }
             }
+            ToSequencer::Notice(notice, statements) => self.take_notice(notice, statements),
             ToSequencer::Proof(query) => self.open.queries.push(query),
             ToSequencer::Snapshot(partition) => self.open.snapshots.push(partition),
+            ToSequencer::Committed(replay) => self.replay(*replay),
+            ToSequencer::Pause => self.set_mode(Mode::Leading, Mode::Paused),
+            ToSequencer::Resume => self.set_mode(Mode::Paused, Mode::Leading),
+            ToSequencer::Follow => {
+                self.set_mode(Mode::Leading, Mode::Following);
+                self.set_mode(Mode::Paused, Mode::Following);
+            }
             ToSequencer::Stop => self.stopping = true,
+        }
+    }
+
+    /// Ends the block under construction and sends it on. False when the sealer is gone.
+    fn flush(&mut self) -> bool {
+        let batch = self.cut();
+        batch.is_none_or(|batch| self.sealer.send(batch).is_ok())
+    }
+
+    fn set_mode(&mut self, from: Mode, to: Mode) {
+        if self.mode != from {
+            return;
+        }
+        if !self.flush() {
+            self.broken = true;
+            return;
+        }
+        tracing::debug!(?from, ?to, next_height = self.next_height, "sequencer");
+        self.mode = to;
+        while let Some(checked) = self.stash.pop_front() {
+            if to == Mode::Leading {
+                self.execute(checked);
+            } else {
+                self.refuse(&checked);
+            }
+        }
+    }
+
+    /// Only a leader takes transactions; the same one may be sent to it.
+    fn refuse(&self, checked: &Checked) {
+        let outcome = || SubmitOutcome::Refused {
+            refusal: Refusal::NoLeader,
+            field: "node".to_owned(),
+        };
+        let count = checked.items.len();
+        self.shared.in_flight.fetch_sub(count, Ordering::AcqRel);
+        checked.submission.settle((0..count).map(|offset| (checked.first + offset, outcome())));
+    }
+
+    /// Takes what members say about themselves or each other; the epoch makes it good once, so what
+    /// comes too late is passed over.
+    fn take_notice(&mut self, notice: Notice, statements: Vec<Statement>) {
+        if self.mode != Mode::Leading {
+            return;
+        }
+        let context = self.context();
+        let position = u32::try_from(self.open.entries.len()).unwrap_or(u32::MAX);
+        let mut ledger = self.shared.ledger.write();
+        match ledger.take_notice(context, position, notice, statements) {
+            Ok(entry) => {
+                self.open.bytes += bytes_of(&entry);
+                self.open.entries.push(entry);
+            }
+            Err(error) => tracing::info!(%error, "a notice was not taken"),
+        }
+    }
+
+    /// Executes what the cluster has committed.
+    fn replay(&mut self, replay: Replay) {
+        let Replay { placed, block, leads_after } = replay;
+        let height = placed.header.height;
+        if self.mode == Mode::Leading && self.open.entries.is_empty() {
+            self.mode = Mode::Following;
+        }
+        if self.mode == Mode::Leading || height != self.next_height {
+            // Executed here: something that the cluster did not commit at this height.
+            self.broken = true;
+            return self.shared.rewind("another leader's block was committed", None);
+        }
+        if !self.flush() {
+            self.broken = true;
+            return;
+        }
+        let context = BlockContext { height, time_ms: placed.header.time_ms };
+        let mut entries = Vec::new();
+        let mut effects = BlockEffects::default();
+        let placed = Box::new(placed);
+        let origin = match block {
+            None => Origin::Empty(placed),
+            Some((transactions, content)) => {
+                let mut ledger = self.shared.ledger.write();
+                let shared = &self.shared;
+                let mut headers =
+                    |verified: &Verified| evidence::headers_below(shared, verified, height);
+                match recompute(&mut ledger, context, transactions, &mut headers) {
+                    Ok(computed) => entries = computed,
+                    Err(difference) => {
+                        drop(ledger);
+                        self.broken = true;
+                        let void = Some((height, placed.hash));
+                        return self.shared.rewind(&difference.to_string(), void);
+                    }
+                }
+                effects = ledger.end_block();
+                self.due_ms = ledger.next_due_ms();
+                Origin::Replayed(placed, content)
+            }
+        };
+        self.next_height = height + 1;
+        self.transactions += entries.len() as u64;
+        self.last_time_ms = context.time_ms;
+        let membership = self.shared.ledger.read().membership().clone();
+        let block = Some(BatchBlock { context, entries, effects, origin, membership });
+        let batch = Batch { block, replies: Vec::new(), proofs: Vec::new(), copies: Vec::new() };
+        if self.sealer.send(batch).is_err() {
+            self.broken = true;
+        }
+        if leads_after {
+            self.mode = Mode::Leading;
         }
     }
 
@@ -259,11 +437,13 @@ impl Sequencer {
                 ledger.begin_block(context);
                 let effects = ledger.end_block();
                 self.due_ms = ledger.next_due_ms();
+                let membership = ledger.membership().clone();
                 drop(ledger);
                 self.next_height += 1;
                 self.transactions += open.entries.len() as u64;
                 self.last_time_ms = context.time_ms;
-                Some(BatchBlock { context, entries: open.entries, effects })
+                let (entries, origin) = (open.entries, Origin::Made);
+                Some(BatchBlock { context, entries, effects, origin, membership })
             }
             _ => None,
         };

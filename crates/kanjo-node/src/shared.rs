@@ -1,5 +1,6 @@
 //! What the stages and the readers share.
 
+use crate::blocks::Blocks;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -8,8 +9,11 @@ use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_ledger::Ledger;
 use kanjo_proof::merkle::AppendTree;
 use kanjo_store::index::Index;
-use kanjo_store::log::LogReader;
+use crate::cluster::ClusterState;
+use crate::sequencer::Replay;
+use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::stored::{Entry, Location};
+use std::collections::BTreeMap;
 use kanjo_types::{ChainId, Genesis, Hash, TransactionId};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -34,6 +38,12 @@ pub(crate) enum Health {
     Stopping,
     /// After a disk error, with its text.
     Stopped(String),
+    /// The ledger in memory is not the cluster's; it is being opened anew.
+    Rewinding {
+        reason: String,
+        /// Height and header hash of a block that was executed otherwise here.
+        void: Option<(u64, Hash)>,
+    },
 }
 
 impl Health {
@@ -43,6 +53,7 @@ impl Health {
             Self::StorageFull => "storage_full",
             Self::Stopping => "stopping",
             Self::Stopped(_) => "stopped",
+            Self::Rewinding { .. } => "rewinding",
         }
     }
 }
@@ -63,12 +74,16 @@ pub(crate) struct Shared {
     pub health: watch::Sender<Health>,
     /// Hashes of all headers, sealed ones that are not final yet included.
     pub history: RwLock<AppendTree>,
-    pub log: LogReader,
+    pub log: Blocks,
     pub index: Arc<Index>,
     pub blocks: broadcast::Sender<Arc<FinalBlock>>,
     pub metrics: Metrics,
     pub in_flight: AtomicUsize,
     pub stop: AtomicBool,
+    /// Hashes of headers that are committed and not final yet; empty on a ledger of one node.
+    pub pending_headers: RwLock<BTreeMap<u64, Hash>>,
+    /// What only members of a cluster have.
+    pub cluster: Option<Arc<ClusterState>>,
 }
 
 impl Shared {
@@ -92,6 +107,21 @@ impl Shared {
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!(%reason, "the node stops taking transactions");
         self.health.send_replace(Health::Stopped(reason));
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// Stops because the ledger in memory is not the one that the cluster committed; the process
+    /// opens it anew. `void` is a block that this node executed otherwise.
+    pub(crate) fn rewind(&self, reason: &str, void: Option<(u64, Hash)>) {
+        tracing::warn!(%reason, ?void, "opening the ledger anew from disk");
+        let health = |health: &mut Health| {
+            let is_first = !matches!(health, Health::Stopped(_) | Health::Rewinding { .. });
+            if is_first {
+                *health = Health::Rewinding { reason: reason.to_owned(), void };
+            }
+            is_first
+        };
+        self.health.send_if_modified(health);
         self.stop.store(true, Ordering::Release);
     }
 
@@ -163,6 +193,16 @@ impl Reply {
 /// A message to the sequencer.
 pub(crate) enum ToSequencer {
     Checked(crate::intake::Checked),
+    /// What members say; only a leader takes it.
+    Notice(Notice, Vec<Statement>),
+    /// A height that the cluster has committed.
+    Committed(Box<Replay>),
+    /// Finish the block under construction and make no more until told.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// This node leads no more.
+    Follow,
     Proof(ProofQuery),
     /// Copy a partition at the next block boundary.
     Snapshot(u16),

@@ -1,13 +1,11 @@
 //! The writer: appends sealed blocks in groups, one sync each, then lets everything out that
 //! waited.
 
-use crate::background::{PartitionCopy, ToIndex};
 use crate::metrics::Stage;
-use crate::proofs;
-use crate::sealer::{Sealed, SealedBlock};
-use crate::shared::{FinalBlock, Health, Shared, Tip};
-use crossbeam_channel::{Receiver, Sender};
-use kanjo_api::{BlockSummary, SubmitOutcome};
+use crate::release::Release;
+use crate::sealer::Sealed;
+use crate::shared::{Health, Shared};
+use crossbeam_channel::Receiver;
 use kanjo_store::BlockRef;
 use kanjo_store::log::{AppendError, BlockLog};
 use std::sync::Arc;
@@ -23,8 +21,7 @@ pub(crate) struct Writer {
     pub shared: Arc<Shared>,
     pub log: BlockLog,
     pub sealed: Receiver<Sealed>,
-    pub index: Sender<ToIndex>,
-    pub copies: Sender<PartitionCopy>,
+    pub release: Release,
 }
 
 impl Writer {
@@ -47,7 +44,7 @@ impl Writer {
                 self.shared.fail(error.to_string());
                 return;
             }
-            group.into_iter().for_each(|sealed| self.release(sealed));
+            group.into_iter().for_each(|sealed| self.release.release(sealed, None));
             cpu.lap();
         }
     }
@@ -104,60 +101,6 @@ impl Writer {
         }
         std::thread::sleep(FULL_RETRY);
         self.shared.health() == Health::StorageFull
-    }
-
-    fn release(&self, mut sealed: Sealed) {
-        if let Some(block) = sealed.block.take() {
-            self.publish(block);
-        }
-        proofs::release(&mut sealed);
-        let settled: usize = sealed.replies.iter().map(|reply| reply.outcomes.len()).sum();
-        let refused = sealed.replies.iter().flat_map(|reply| &reply.outcomes);
-        let refused =
-            refused.filter(|(_, outcome)| matches!(outcome, SubmitOutcome::Refused { .. })).count();
-        self.shared.metrics.refused.fetch_add(refused as u64, Ordering::Relaxed);
-        self.shared.in_flight.fetch_sub(settled, Ordering::AcqRel);
-        sealed.replies.into_iter().for_each(crate::shared::Reply::send);
-        for copy in sealed.copies {
-            // The log has everything: a copy that finds no room is left out, and finality never
-            // waits for the disk of the checkpoints, except at the end, when each copy makes the
-            // next start faster.
-            if self.shared.health() == Health::Stopping {
-                let _ = self.copies.send(copy);
-            } else {
-                let _ = self.copies.try_send(copy);
-            }
-        }
-    }
-
-    fn publish(&self, block: SealedBlock) {
-        let SealedBlock { header, hash, entries, .. } = block;
-        let metrics = &self.shared.metrics;
-        metrics.blocks.fetch_add(1, Ordering::Relaxed);
-        metrics.transactions.fetch_add(u64::from(header.transactions), Ordering::Relaxed);
-        self.shared.tip.send_modify(|tip| {
-            *tip = Tip {
-                height: header.height,
-                header_hash: hash,
-                time_ms: header.time_ms,
-                transactions: tip.transactions + u64::from(header.transactions),
-            };
-        });
-        let to_index = ToIndex { height: header.height, entries: entries.clone() };
-        // Without room the indexer reads the block from the log: finality never waits for it.
-        let _ = self.index.try_send(to_index);
-        if self.shared.blocks.receiver_count() > 0 {
-            let summary = BlockSummary {
-                height: header.height,
-                time_ms: header.time_ms,
-                producer: header.producer,
-                producer_name: self.shared.producer_name(header.producer),
-                transactions: header.transactions,
-                fees: header.fees,
-                hash,
-            };
-            let _ = self.shared.blocks.send(Arc::new(FinalBlock { summary, entries }));
-        }
     }
 }
 

@@ -244,6 +244,50 @@ pub fn verify_consistency(
     same(to_root, climb(start, bits, inner, border))
 }
 
+/// The right edge of an append-only tree: enough for its root and for appending, in logarithmic
+/// space. Roots are those of [`AppendTree`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frontier {
+    len: u64,
+    /// Roots of the complete subtrees, largest first: one for each bit set in `len`.
+    complete: Vec<Hash>,
+}
+
+impl Frontier {
+    /// Number of leaves.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True without leaves.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends a leaf.
+    pub fn push(&mut self, hash: Hash) {
+        let mut carry = leaf(&hash);
+        let mut size = self.len;
+        while size % 2 == 1 {
+            let Some(left) = self.complete.pop() else { break };
+            carry = node(&left, &carry);
+            size /= 2;
+        }
+        self.complete.push(carry);
+        self.len += 1;
+    }
+
+    /// Root over all leaves.
+    #[must_use]
+    pub fn root(&self) -> Hash {
+        let mut smallest_first = self.complete.iter().rev().copied();
+        let Some(last) = smallest_first.next() else { return EMPTY };
+        smallest_first.fold(last, |right, left| node(&left, &right))
+    }
+}
+
 /// A tree that only grows, with every complete node kept: any root, inclusion or consistency path
 /// of now or of any earlier size takes O(log n). 64 bytes a leaf.
 ///

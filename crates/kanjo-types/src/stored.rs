@@ -370,15 +370,7 @@ fn read_block(input: &mut &[u8], chain: ChainId) -> Reading<Block> {
 }
 
 fn read_entry(input: &mut &[u8], chain: ChainId, header: &Header, position: u32) -> Reading<Entry> {
-    let length = take_count(input)?;
-    let stripped = take(input, length)?;
-    let (version, rest) =
-        stripped.split_at_checked(CHAIN_START).ok_or_else(|| invalid("an empty transaction"))?;
-    let mut raw = Vec::with_capacity(length + 32);
-    raw.extend_from_slice(version);
-    raw.extend_from_slice(&chain.0.0);
-    raw.extend_from_slice(rest);
-    let raw = Bytes::from(raw);
+    let raw = read_raw(input, chain)?;
     let (transaction, id) =
         decode_signed(&raw).map_err(|error| invalid(format!("transaction {position}: {error}")))?;
     let result = take_value::<ResultCode>(input)?;
@@ -414,6 +406,81 @@ fn read_entry(input: &mut &[u8], chain: ChainId, header: &Header, position: u32)
     let Record::Transaction(record) = record else { return Err(invalid("not a transaction")) };
     rows.iter_mut().for_each(|row| link(row, hash));
     Ok(Entry { raw, record, hash, result, failed_operation, rows })
+}
+
+/// Reads the header and the canonical bytes of the transactions of a block, and passes over what
+/// came of them: for a replica, which computes that itself.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are not the encoding of one block.
+pub fn decode_transactions(
+    bytes: &[u8],
+    chain: ChainId,
+) -> Result<(Header, Vec<Bytes>), DecodeError> {
+    let malformed = |error: Error| DecodeError::Malformed(error.to_string());
+    let mut input = bytes;
+    let (header, _) = read_head(&mut input).map_err(malformed)?;
+    let count = take_count(&mut input).map_err(malformed)?;
+    if count as u128 != u128::from(header.transactions) {
+        return Err(DecodeError::Malformed("another number of transactions".to_owned()));
+    }
+    let mut raws = Vec::with_capacity(count.min(65_536));
+    for _ in 0..count {
+        raws.push(skip_entry(&mut input, chain).map_err(malformed)?);
+    }
+    Ok((header, raws))
+}
+
+fn skip_entry(input: &mut &[u8], chain: ChainId) -> Reading<Bytes> {
+    let raw = read_raw(input, chain)?;
+    take_value::<ResultCode>(input)?;
+    Compact::read_u64(input)?;
+    take_value::<Hash>(input)?;
+    let spent = take_count(input)?;
+    let bytes = spent.checked_mul(32).ok_or_else(|| invalid("too many spent states"))?;
+    take(input, bytes)?;
+    for _ in 0..take_count(input)? {
+        skip_row(input)?;
+    }
+    Ok(raw)
+}
+
+fn skip_row(input: &mut &[u8]) -> Reading<()> {
+    match take_value::<u8>(input)? {
+        0 => {}
+        1 => {
+            take_value::<Record>(input)?;
+            take_location(input)?;
+            return Ok(());
+        }
+        2 => {
+            take(input, 16)?;
+            Compact::read_u32(input)?;
+            take_value::<Option<Box<StateExtra>>>(input)?;
+        }
+        kind => return Err(invalid(format!("row of kind {kind}"))),
+    }
+    let version = Compact::read_u64(input)?;
+    take_value::<Compact>(input)?;
+    take(input, 32)?;
+    if version > 1 {
+        take(input, 32)?;
+        take_location(input)?;
+    }
+    Ok(())
+}
+
+/// The bytes of a transaction, with its chain id put back.
+fn read_raw(input: &mut &[u8], chain: ChainId) -> Reading<Bytes> {
+    let length = take_count(input)?;
+    let stripped = take(input, length)?;
+    let (version, rest) =
+        stripped.split_at_checked(CHAIN_START).ok_or_else(|| invalid("an empty transaction"))?;
+    let mut raw = Vec::with_capacity(length + 32);
+    raw.extend_from_slice(version);
+    raw.extend_from_slice(&chain.0.0);
+    raw.extend_from_slice(rest);
+    Ok(Bytes::from(raw))
 }
 
 /// Decodes canonical bytes of a signed transaction and computes its id from them.
