@@ -12,7 +12,9 @@ use kanjo_ledger::block::roots;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::Hash;
-use kanjo_types::block::{Certificate, HEADER_VERSION, Header, Vote, vote_digest};
+use kanjo_types::block::{
+    Certificate, HEADER_VERSION, Header, Vote, challenge, integrity_answer, vote_digest,
+};
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
 use std::sync::Arc;
 
@@ -40,11 +42,15 @@ pub(crate) struct Sealer {
     pub last: SignedHeader,
 }
 
-/// The vote of `voter` over a header.
-pub(crate) fn certify(voter: &Voter, height: u64, hash: &Hash) -> Certificate {
-    let epoch = 0;
-    let signature = voter.key.sign(&vote_digest(epoch, height, hash));
-    Certificate { epoch, votes: vec![Vote { voter: voter.position, signature }] }
+/// The vote of `voter` over a header, as the only voter: nobody proposed the block to it. The
+/// answer is made in the process, for the program `measurement`.
+pub(crate) fn certify(voter: &Voter, measurement: &Hash, header: &Header) -> Certificate {
+    let (epoch, hash) = (0, header.hash());
+    let parent = header.parents.first().copied().unwrap_or_default();
+    let seed = challenge(&parent, &[]);
+    let answer = integrity_answer(measurement, &voter.certificate, &seed, &hash);
+    let signature = voter.key.sign(&vote_digest(epoch, header.height, &hash, &answer));
+    Certificate { epoch, votes: vec![Vote { voter: voter.position, answer, signature }] }
 }
 
 impl Sealer {
@@ -86,7 +92,7 @@ impl Sealer {
         let hash = header.hash();
         history.push(hash);
         drop(history);
-        let certificate = certify(&self.voter, header.height, &hash);
+        let certificate = certify(&self.voter, &Hash::ZERO, &header);
         let mut bytes = Vec::with_capacity(1_024 + 448 * entries.len());
         append_head(&header, &certificate, &mut bytes);
         entries.iter().for_each(|entry| append_entry(entry, &mut bytes));
