@@ -46,6 +46,7 @@ pub fn table_name(table: Table) -> &'static str {
         Table::Reversals => "reversals",
         Table::Claims => "claims",
         Table::Attributes => "attributes",
+        Table::Memberships => "memberships",
     }
 }
 

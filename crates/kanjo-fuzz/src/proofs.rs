@@ -32,7 +32,7 @@ pub fn proof_json(data: &[u8]) {
     let genesis = &sample().genesis;
     match file.check(genesis) {
         Ok(statement) => {
-            let binary = check_bytes(&codec::to_bytes(&file.proof), genesis);
+            let binary = check_bytes(&codec::to_bytes(&(&file.memberships, &file.proof)), genesis);
             assert!(binary.is_ok_and(|same| same == statement), "the two forms differ");
             assert_true(&statement);
         }
@@ -56,8 +56,8 @@ fn is_header(sample: &Sample, at: &Final) -> bool {
     block_at(sample, at).is_some_and(|block| {
         block.header.hash() == at.header
             && block.header.time_ms == at.time_ms
-            && at.signed_by == ["voter"]
-            && at.voters == 1
+            && at.vouched.signed_by == ["voter"]
+            && (at.vouched.executors, at.vouched.voters) == (1, 1)
     })
 }
 

@@ -10,7 +10,9 @@ use kanjo_proof::merkle;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::block::{HEADER_VERSION, Vote, vote_digest};
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::genesis::{
+    Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
+};
 use kanjo_types::money::{Act, Reason};
 use kanjo_types::policy::Policy;
 use kanjo_types::record::RowKey;
@@ -87,7 +89,8 @@ fn genesis() -> Option<Genesis> {
             open_tokens: false,
             operators: vec!["alice".to_owned()],
         },
-        voters: vec![Voter { name: "voter".to_owned(), key: voter }],
+        voters: vec![Voter::alone("voter", voter)],
+        cluster: Cluster::default(),
         users: vec![
             FirstUser { name: "alice".to_owned(), access: alice },
             FirstUser { name: "bob".to_owned(), access: bob },
@@ -103,9 +106,10 @@ fn genesis() -> Option<Genesis> {
 
 /// The voter's certificate for a header.
 fn sign(header: &Header) -> Option<Certificate> {
-    let digest = vote_digest(0, header.height, &header.hash());
+    let answer = Hash([9; 32]);
+    let digest = vote_digest(0, header.height, &header.hash(), &answer);
     let signature = secret(KeyKind::Ed25519, 9)?.sign(&digest);
-    Some(Certificate { epoch: 0, votes: vec![Vote { voter: 0, signature }] })
+    Some(Certificate { epoch: 0, votes: vec![Vote { voter: 0, answer, signature }] })
 }
 
 /// What alice signs in block 1; the last one fails.

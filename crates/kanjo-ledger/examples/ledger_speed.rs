@@ -14,7 +14,7 @@
 use kanjo_ledger::block::{genesis_block, roots};
 use kanjo_ledger::{BlockContext, Ledger, Verified, prepare, verify};
 use kanjo_proof::state::StateTree;
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Rules, Voter};
+use kanjo_types::genesis::{Cluster, FirstToken, FirstUser, FirstWallet, Rules, Voter};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::stored::append_entry;
 use kanjo_types::{
@@ -73,7 +73,8 @@ fn genesis(accounts: usize, step: usize) -> Genesis {
             open_tokens: false,
             operators: Vec::new(),
         },
-        voters: vec![Voter { name: "v".to_owned(), key: [1; 32] }],
+        voters: vec![Voter::alone("v", [1; 32])],
+        cluster: Cluster::default(),
         users: (0..accounts).map(user).collect(),
         tokens: vec![FirstToken {
             symbol: "JPY".to_owned(),

@@ -3,7 +3,7 @@
 use crate::block::{genesis_block, roots};
 use crate::{BlockContext, Ledger, evidence, prepare_value, verify_one};
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header};
-use kanjo_types::genesis::{FirstUser, FirstWallet, Rules, Voter};
+use kanjo_types::genesis::{Cluster, FirstUser, FirstWallet, Rules, Voter};
 use kanjo_types::money::{Act, Evidence, Grant, Order, Reason, Role};
 use kanjo_types::policy::Policy;
 use kanjo_types::signature::{KeyKind, SecretKey};
@@ -70,7 +70,8 @@ impl Bench {
                 open_tokens: true,
                 operators: Vec::new(),
             },
-            voters: vec![Voter { name: "v".to_owned(), key: [1; 32] }],
+            voters: vec![Voter::alone("v", [1; 32])],
+            cluster: Cluster::default(),
             users: names.iter().map(user).collect(),
             tokens: Vec::new(),
             wallets: names.iter().map(wallet).collect(),

@@ -163,6 +163,8 @@ fn voter_position(genesis: &Genesis, key: &SecretKey) -> Option<u16> {
 pub(crate) struct Voter {
     pub key: SecretKey,
     pub position: u16,
+    /// Hash of its certificate.
+    pub certificate: kanjo_types::Hash,
 }
 
 pub(crate) fn load_voter(dir: &Path, genesis: &Genesis) -> Result<Voter, DataError> {
@@ -172,5 +174,7 @@ pub(crate) fn load_voter(dir: &Path, genesis: &Genesis) -> Result<Voter, DataErr
     hex::decode_to_slice(text.trim(), &mut secret).map_err(|_| DataError::NotAKey(path.clone()))?;
     let key = vote_key(secret);
     let position = voter_position(genesis, &key).ok_or(DataError::NotAVoter(path))?;
-    Ok(Voter { key, position })
+    let mine = genesis.voters.get(usize::from(position));
+    let certificate = mine.map(|voter| voter.certificate().hash(genesis.chain_id()));
+    Ok(Voter { key, position, certificate: certificate.unwrap_or_default() })
 }

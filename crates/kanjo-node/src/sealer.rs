@@ -22,7 +22,7 @@ use kanjo_types::block::{
 };
 use kanjo_types::membership::Membership;
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
-use kanjo_types::{ChainId, Hash};
+use kanjo_types::Hash;
 use std::sync::Arc;
 
 /// A block ready to be written or voted for, with everything that waits for it.
@@ -50,7 +50,11 @@ pub(crate) struct SealedBlock {
 /// Who certifies.
 pub(crate) enum Sealing {
     /// This node alone: the certificate is in the block.
-    Alone(Voter),
+    Alone {
+        voter: Voter,
+        /// SHA-256 of the program that runs.
+        measurement: Hash,
+    },
     /// The cluster; blocks made here wait for room.
     Cluster { me: u16, flow: Arc<Flow> },
 }
@@ -64,19 +68,14 @@ pub(crate) struct Sealer {
     pub last: SignedHeader,
 }
 
-/// The certificate of a ledger whose only voter is this node.
-pub(crate) fn certify(
-    voter: &Voter,
-    chain: ChainId,
-    parent: &Hash,
-    height: u64,
-    hash: &Hash,
-) -> Certificate {
-    let epoch = 0;
-    let challenge = challenge(parent, &[]);
-    let certificate = voter.certificate.hash(chain);
-    let answer = integrity_answer(&voter.measurement, &certificate, &challenge, hash);
-    let signature = voter.key.sign(&vote_digest(epoch, height, hash, &answer));
+/// The vote of `voter` over a header, as the only voter: nobody proposed the block to it. The
+/// answer is made in the process, for the program that it runs.
+pub(crate) fn certify(voter: &Voter, measurement: &Hash, header: &Header) -> Certificate {
+    let (epoch, hash) = (0, header.hash());
+    let parent = header.parents.first().copied().unwrap_or_default();
+    let seed = challenge(&parent, &[]);
+    let answer = integrity_answer(measurement, &voter.certificate, &seed, &hash);
+    let signature = voter.key.sign(&vote_digest(epoch, header.height, &hash, &answer));
     Certificate { epoch, votes: vec![Vote { voter: voter.position, answer, signature }] }
 }
 
@@ -139,15 +138,14 @@ impl Sealer {
 
     fn me(&self) -> u16 {
         match &self.sealing {
-            Sealing::Alone(voter) => voter.position,
+            Sealing::Alone { voter, .. } => voter.position,
             Sealing::Cluster { me, .. } => *me,
         }
     }
 
     fn certificate(&self, header: &Header) -> Certificate {
-        let Sealing::Alone(voter) = &self.sealing else { return no_votes() };
-        let parent = header.parents.first().copied().unwrap_or(Hash::ZERO);
-        certify(voter, self.shared.chain, &parent, header.height, &header.hash())
+        let Sealing::Alone { voter, measurement } = &self.sealing else { return no_votes() };
+        certify(voter, measurement, header)
     }
 
     /// The header that follows from what was executed.

@@ -84,7 +84,9 @@ fn of_record(record: &Record) -> Vec<Subject> {
             vec![wallet(claim.debtor), wallet(claim.creditor), token(claim.token)]
         }
         Record::Attribute(attribute) => vec![user(attribute.user), user(attribute.custodian)],
-        Record::User(_)
+        // Found by their epochs.
+        Record::Membership(_)
+        | Record::User(_)
         | Record::Wallet(_)
         | Record::Token(_)
         | Record::WalletState(_)

@@ -328,7 +328,12 @@ fn a_forged_certificate_is_named() {
         |block| block.certificate.epoch = 1,
         |block| block.certificate.votes.push(block.certificate.votes[0]),
         |block| {
-            let digest = vote_digest(0, block.header.height, &block.header.hash());
+            let digest = vote_digest(
+                0,
+                block.header.height,
+                &block.header.hash(),
+                &block.certificate.votes[0].answer,
+            );
             block.certificate.votes[0].signature = key(0).sign(&digest);
         },
     ];

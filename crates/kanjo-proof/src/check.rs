@@ -4,9 +4,9 @@ use crate::error::ProofError;
 use crate::merkle::{self, MerkleError};
 use crate::path::StatePath;
 use crate::proof::{
-    AbsenceProof, BlockProof, ExtendsProof, LaterHeader, Proof, ProvenLeaf, ProvenReceipt,
-    ProvenRow, ProvenTransaction, RangeProof, ReversalProof, StateProof, TransactionProof,
-    VersionProof, WalletProof,
+    AbsenceProof, BlockProof, Carried, ExtendsProof, LaterHeader, MembershipProof, Proof,
+    ProvenLeaf, ProvenReceipt, ProvenRow, ProvenTransaction, RangeProof, ReversalProof, StateProof,
+    TransactionProof, VersionProof, WalletProof,
 };
 use crate::state::Leaf;
 use crate::statement::{Fact, Statement};
@@ -16,13 +16,32 @@ use kanjo_types::record::{RowKey, WalletRecord};
 use kanjo_types::standing::{ActRecord, ActStatus, ReversalKind, ReversalRecord};
 use kanjo_types::{Genesis, Hash, Header, Record, Table, TokenId, codec};
 
-/// Decodes the Borsh encoding of a [`Proof`] and checks it. Whatever the bytes, it answers and
+/// Decodes the Borsh encoding of a [`Carried`] proof and checks it. Whatever the bytes, it answers and
 /// never panics; this is the door that fuzzers knock at.
 ///
 /// # Errors
 /// [`ProofError::Decode`] when the bytes are no proof, otherwise as [`Proof::check`].
 pub fn check_bytes(bytes: &[u8], genesis: &Genesis) -> Result<Statement, ProofError> {
-    codec::from_bytes::<Proof>(bytes)?.check(genesis)
+    codec::from_bytes::<Carried>(bytes)?.check(genesis)
+}
+
+impl Carried {
+    /// Learns the memberships one after the other, then checks the proof.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn check(&self, genesis: &Genesis) -> Result<Statement, ProofError> {
+        self.check_with(&mut Trust::new(genesis)?)
+    }
+
+    /// As [`Carried::check`], with memberships that were learnt before; these are learnt, too.
+    ///
+    /// # Errors
+    /// The first thing found wrong.
+    pub fn check_with(&self, trust: &mut Trust) -> Result<Statement, ProofError> {
+        self.memberships.iter().try_for_each(|membership| trust.advance(membership))?;
+        self.proof.check_with(trust)
+    }
 }
 
 impl Proof {
@@ -98,6 +117,7 @@ fn kind(record: &Record) -> &'static str {
         Record::Reversal(_) => "reversals",
         Record::Claim(_) => "claims",
         Record::Attribute(_) => "attributes",
+        Record::Membership(_) => "memberships",
     }
 }
 
@@ -216,6 +236,35 @@ impl ProvenReceipt {
         merkle::verify_inclusion(leaf, position, size, &self.path, header.receipts_root)
             .map_err(in_tree("receipts"))
     }
+
+    /// Checks the receipt against the header, and that a version is the one at `place` of its rows.
+    fn check_row(
+        &self,
+        header: &Header,
+        record: &Record,
+        place: (u32, &[Hash]),
+    ) -> Result<(), ProofError> {
+        self.check(header)?;
+        let (receipt, found) = (&self.receipt, record.transaction());
+        if receipt.transaction != found {
+            return Err(ProofError::ReceiptOfAnother {
+                receipt: receipt.transaction,
+                record: found,
+            });
+        }
+        let (index, path) = place;
+        let (index, size) = (u64::from(index), u64::from(receipt.rows));
+        merkle::verify_inclusion(record.hash(), index, size, path, receipt.rows_root)
+            .map_err(in_tree("rows"))
+    }
+}
+
+impl MembershipProof {
+    /// Checks the way from the row to the header; the header's votes are for [`Trust::advance`].
+    pub(crate) fn check_row(&self) -> Result<(), ProofError> {
+        let record = Record::Membership(Box::new(self.membership.clone()));
+        self.receipt.check_row(&self.at.header, &record, (self.index, &self.path))
+    }
 }
 
 impl ProvenTransaction {
@@ -258,22 +307,12 @@ impl VersionProof {
             let found = kind(&self.record);
             return Err(ProofError::WrongRecord { expected: "a row of a table", found });
         }
-        self.receipt.check(&self.at.header)?;
-        let receipt = &self.receipt.receipt;
-        if receipt.transaction != self.record.transaction() {
-            return Err(ProofError::ReceiptOfAnother {
-                receipt: receipt.transaction,
-                record: self.record.transaction(),
-            });
-        }
-        let (index, size) = (u64::from(self.index), u64::from(receipt.rows));
-        merkle::verify_inclusion(self.record.hash(), index, size, &self.path, receipt.rows_root)
-            .map_err(in_tree("rows"))?;
+        self.receipt.check_row(&self.at.header, &self.record, (self.index, &self.path))?;
         if let Some(transaction) = &self.transaction {
             transaction.check(&self.at.header, &self.receipt)?;
         }
         let signed = self.transaction.as_ref().map(|transaction| transaction.signed.clone());
-        let (record, receipt) = (self.record.clone(), receipt.clone());
+        let (record, receipt) = (self.record.clone(), self.receipt.receipt.clone());
         Ok((at, Fact::Version { record, receipt, transaction: signed }))
     }
 }

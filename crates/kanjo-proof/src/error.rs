@@ -4,6 +4,7 @@ use crate::merkle::MerkleError;
 use crate::path::StatePathError;
 use kanjo_types::codec::DecodeError;
 use kanjo_types::genesis::GenesisError;
+use kanjo_types::membership::CertificateError;
 use kanjo_types::record::RowKey;
 use kanjo_types::{ActId, ChainId, Hash, Table, TransactionId};
 
@@ -27,31 +28,36 @@ pub enum ProofError {
         /// Ledger that the proof names.
         found: ChainId,
     },
-    /// A membership that the genesis doesn't define.
-    #[error("the certificate is of epoch {0}; the voters of the genesis are epoch 0")]
-    Epoch(u64),
-    /// Fewer than half the voters and one.
-    #[error("the certificate needs {needed} votes; it has {found}")]
-    NotEnoughVotes {
-        /// Quorum of the genesis.
-        needed: usize,
-        /// Votes given.
-        found: usize,
+    /// A membership that is not known yet.
+    #[error(
+        "the certificate is of epoch {found}; known are the voters of epochs 0 to {known} \
+         (a proof brings the memberships since the genesis)"
+    )]
+    Epoch {
+        /// Epoch of the certificate.
+        found: u64,
+        /// Newest epoch known.
+        known: u64,
     },
-    /// Twice the same, or not ascending.
-    #[error("vote of voter {0} is out of order; votes are by distinct voters in ascending order")]
-    VoteOrder(u16),
-    /// A position that the membership doesn't have.
-    #[error("vote of voter {voter}; the genesis has {voters} voters, counted from 0")]
-    UnknownVoter {
-        /// Given position.
-        voter: u16,
-        /// Voters of the genesis.
-        voters: usize,
+    /// Voters that decide on other heights.
+    #[error("the voters of epoch {epoch} do not decide on height {height}")]
+    OtherEpoch {
+        /// Epoch of the certificate.
+        epoch: u64,
+        /// Height of the header.
+        height: u64,
     },
-    /// The signature is not the voter's over this header.
-    #[error("the vote of voter {0} does not verify: another key, or another header")]
-    BadVote(u16),
+    /// A membership out of its turn.
+    #[error("a proof of the membership of epoch {found}; the next one is epoch {expected}")]
+    NotNextEpoch {
+        /// The epoch after those known.
+        expected: u64,
+        /// Epoch proven.
+        found: u64,
+    },
+    /// Too few votes, votes of others, wrong signatures, or nobody who executed the block.
+    #[error("the certificate does not count: {0}")]
+    Certificate(#[from] CertificateError),
     /// A record where another kind of record belongs.
     #[error("the proof shows a record of {found}; {expected} is needed here")]
     WrongRecord {

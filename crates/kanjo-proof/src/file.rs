@@ -1,8 +1,10 @@
-//! Proofs as files: `{ "kanjo_proof": 1, "chain": "<hex>", "proof": { "kind": … } }`.
+//! Proofs as files: `{ "kanjo_proof": 1, "chain": "<hex>", "proof": { "kind": … } }`, with
+//! `"memberships": […]` in front of the proof when the voters are no longer those of the genesis.
 
 use crate::error::ProofError;
-use crate::proof::Proof;
+use crate::proof::{MembershipProof, Proof};
 use crate::statement::Statement;
+use crate::trust::Trust;
 use kanjo_types::{ChainId, Genesis};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ pub struct ProofFile {
     pub kanjo_proof: u32,
     /// Which genesis it is to be checked against.
     pub chain: ChainId,
+    /// From the genesis to the voters who signed, by ascending epoch; none when the genesis's did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memberships: Vec<MembershipProof>,
     /// The proof.
     pub proof: Proof,
 }
@@ -52,7 +57,13 @@ impl ProofFile {
     /// A file of the version that this software writes.
     #[must_use]
     pub fn new(chain: ChainId, proof: Proof) -> Self {
-        Self { kanjo_proof: FILE_VERSION, chain, proof }
+        Self { kanjo_proof: FILE_VERSION, chain, memberships: Vec::new(), proof }
+    }
+
+    /// The same with the memberships that lead to the voters who signed it.
+    #[must_use]
+    pub fn with_memberships(self, memberships: Vec<MembershipProof>) -> Self {
+        Self { memberships, ..self }
     }
 
     /// The file's text, indented for people.
@@ -84,12 +95,15 @@ impl ProofFile {
     /// Checks the proof, and that the file names the ledger of the genesis.
     ///
     /// # Errors
-    /// [`ProofError::WrongChain`] first of all, otherwise as [`Proof::check`].
+    /// [`ProofError::WrongChain`] first of all, then memberships in their order, then as
+    /// [`Proof::check`].
     pub fn check(&self, genesis: &Genesis) -> Result<Statement, ProofError> {
         let expected = genesis.chain_id();
         if self.chain != expected {
             return Err(ProofError::WrongChain { expected, found: self.chain });
         }
-        self.proof.check(genesis)
+        let mut trust = Trust::new(genesis)?;
+        self.memberships.iter().try_for_each(|membership| trust.advance(membership))?;
+        self.proof.check_with(&trust)
     }
 }

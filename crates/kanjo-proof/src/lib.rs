@@ -23,8 +23,9 @@
 //! # Invariants
 //! - Pure: no I/O, no clock, no randomness; the same input gives the same answer everywhere.
 //! - [`Proof::check`] never panics, whatever the proof says, and takes time linear in its size.
-//! - A proof that checks against a genesis is as good as more than half of that genesis's voters:
-//!   nothing else is trusted, not the node it came from and not the file around it.
+//! - A proof that checks against a genesis is as good as more than half of that genesis's voters,
+//!   and of the voters of each epoch after it on the way: nothing else is trusted, not the node it
+//!   came from and not the file around it.
 //!
 //! Every byte of the trees and proofs is drawn in `docs/format-proofs.md`.
 #![forbid(unsafe_code)]
@@ -47,7 +48,7 @@ pub use error::ProofError;
 pub use file::ProofFile;
 pub use merkle::{AppendTree, MerkleError};
 pub use path::{StatePath, StatePathError};
-pub use proof::Proof;
+pub use proof::{Carried, MembershipProof, Proof};
 pub use state::{Leaf, LeafUpdate, StateTree};
 pub use statement::{Fact, Statement};
 pub use trust::{SignedHeader, Trust};

@@ -1,6 +1,7 @@
 //! One line for people about a record, or about the row that a key stands for.
 
 use crate::utc::{Span, Utc};
+use kanjo_types::membership::{MemberStatus, Membership};
 use kanjo_types::money::{Act, Direction, Every, FreezeTarget, Reason, Role, Scope};
 use kanjo_types::policy::{MovedOn, Policy, TokenRules};
 use kanjo_types::record::{RowKey, StateExtra, TokenRecord, WalletStateRecord};
@@ -37,6 +38,8 @@ impl Display for Line<'_> {
             Record::Reversal(reversal) => write_reversal(f, reversal)?,
             Record::Claim(claim) => write_claim(f, claim)?,
             Record::Attribute(attribute) => write_attribute(f, attribute)?,
+            // One row for each epoch, never changed.
+            Record::Membership(membership) => return write_membership(f, membership),
         }
         write!(f, " (version {})", self.0.version())
     }
@@ -341,6 +344,35 @@ fn write_attribute(f: &mut Formatter<'_>, attribute: &AttributeRecord) -> fmt::R
     write_phrases(f, &[erased_ms.map(|erased_ms| format!("erased {}", Utc(erased_ms)))])
 }
 
+// ---- The cluster ----
+
+fn write_membership(f: &mut Formatter<'_>, membership: &Membership) -> fmt::Result {
+    let of = |status| membership.members.iter().filter(move |member| member.status == status);
+    let witnesses = membership.voters().filter(|(_, member)| !member.executes()).count();
+    let some = |status, word: &str| {
+        let count = of(status).count();
+        (count > 0).then(|| format!("{count} {word}"))
+    };
+    let members = membership.members.len();
+    let word = if members == 1 { "member" } else { "members" };
+    write!(f, "membership of epoch {}: {members} {word}", membership.epoch)?;
+    write!(f, ", {} voting", membership.voters().count())?;
+    if witnesses > 0 {
+        write!(f, " ({witnesses} as witness)")?;
+    }
+    let programs = membership.measurements.len();
+    let phrases = [
+        some(MemberStatus::Standby, "standby"),
+        some(MemberStatus::Left, "left"),
+        some(MemberStatus::Ejected, "ejected"),
+        some(MemberStatus::Doubted, "doubted"),
+        some(MemberStatus::Removed, "removed"),
+        (programs > 0).then(|| format!("{programs} programs allowed")),
+        Some(format!("made in block {}", membership.height)),
+    ];
+    write_phrases(f, &phrases)
+}
+
 // ---- Keys ----
 
 /// A row that a key stands for.
@@ -369,6 +401,9 @@ impl Display for Key {
             Table::Schedules if is_item => write!(f, "scheduled payment {}", ScheduleId(id)),
             Table::Acts if is_item => write!(f, "act {}", ActId(id)),
             Table::Claims if is_item => write!(f, "claim {}", ClaimId(id)),
+            Table::Memberships if is(RowKey::epoch(self.epoch())) => {
+                write!(f, "membership of epoch {}", self.epoch())
+            }
             Table::Authorities => self.write_role(f, [Scope::Token(first), Scope::User(user)]),
             Table::Freezes => self.write_freeze(f, id),
             Table::Attributes => {
@@ -388,6 +423,10 @@ impl Key {
     fn token_at(&self, at: usize) -> TokenId {
         let bytes = self.1.0.0.get(at..).and_then(|rest| rest.first_chunk::<4>());
         TokenId(u32::from_be_bytes(bytes.copied().unwrap_or_default()))
+    }
+
+    fn epoch(&self) -> u64 {
+        u64::from_be_bytes(self.1.0.0.first_chunk::<8>().copied().unwrap_or_default())
     }
 
     fn write_role(&self, f: &mut Formatter<'_>, scopes: [Scope; 2]) -> fmt::Result {

@@ -18,6 +18,7 @@ use crate::path::StatePath;
 use crate::state::Leaf;
 use crate::trust::SignedHeader;
 use borsh::{BorshDeserialize, BorshSerialize};
+use kanjo_types::membership::Membership;
 use kanjo_types::record::{RowKey, TransactionRecord};
 use kanjo_types::{Hash, Receipt, Record, SignedTransaction, Table};
 use serde::{Deserialize, Serialize};
@@ -187,8 +188,45 @@ pub struct ReversalProof {
     pub act: StateProof,
 }
 
-/// Something that is checked from a genesis alone. Binary form: Borsh; file form:
-/// [`crate::ProofFile`].
+/// The voters of the next epoch: a block that the voters of the epoch before certified made this
+/// row.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct MembershipProof {
+    /// The block in which it was made.
+    pub at: SignedHeader,
+    /// The row.
+    pub membership: Membership,
+    /// Position among the rows of the receipt, counted from 0.
+    pub index: u32,
+    /// RFC 6962 path, lowest first, among the rows of the receipt.
+    pub path: Vec<Hash>,
+    /// Receipt of the transaction that made it.
+    pub receipt: ProvenReceipt,
+}
+
+impl MembershipProof {
+    /// From the proof that a version was made in a block; `None` when it is of another table.
+    #[must_use]
+    pub fn of_version(proof: VersionProof) -> Option<Self> {
+        let VersionProof { at, record, index, path, receipt, transaction: _ } = proof;
+        let Record::Membership(membership) = record else { return None };
+        Some(Self { at, membership: *membership, index, path, receipt })
+    }
+}
+
+/// A proof, with the memberships that lead from the genesis to the voters who signed it: the binary
+/// form, by Borsh.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Carried {
+    /// By ascending epoch, from 1; none when only the voters of the genesis signed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memberships: Vec<MembershipProof>,
+    /// The proof.
+    pub proof: Proof,
+}
+
+/// Something that is checked from a genesis alone, and the memberships known from it. Binary form:
+/// [`Carried`]; file form: [`crate::ProofFile`].
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Proof {

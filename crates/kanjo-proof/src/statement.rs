@@ -3,6 +3,7 @@
 use crate::lines::{Key, Line, ReasonLine, reversal_name, write_extra};
 use crate::trust::Final;
 use crate::utc::Utc;
+use kanjo_types::membership::Vouched;
 use kanjo_types::record::{RowKey, TransactionRecord, WalletRecord, WalletStateRecord};
 use kanjo_types::standing::{ActRecord, ReversalMove, ReversalRecord};
 use kanjo_types::{ChainId, Hash, Header, Receipt, Record, SignedTransaction, Table, TokenId};
@@ -212,8 +213,13 @@ struct Signers<'a>(&'a Final);
 
 impl fmt::Display for Signers<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Final { signed_by, voters, .. } = self.0;
-        write!(f, "by {} of {voters} voters:", signed_by.len())?;
-        signed_by.iter().take(ROWS_SHOWN_MAX).try_for_each(|name| write!(f, " {name}"))
+        let Vouched { signed_by, executors, voters } = &self.0.vouched;
+        let (votes, shown) = (signed_by.len(), signed_by.get(..ROWS_SHOWN_MAX));
+        write!(f, "by {}", shown.unwrap_or(signed_by).join(", "))?;
+        if let rest @ 1.. = votes.saturating_sub(ROWS_SHOWN_MAX) {
+            write!(f, " and {rest} more")?;
+        }
+        let word = if *voters == 1 { "voter" } else { "voters" };
+        write!(f, " ({votes} of {voters} {word}; {executors} of them executed it)")
     }
 }

@@ -5,14 +5,19 @@ mod common;
 
 use common::*;
 use kanjo_proof::proof::Proof;
-use kanjo_proof::{Fact, ProofError, ProofFile, Statement, check_bytes};
+use kanjo_proof::{Carried, Fact, ProofError, ProofFile, Statement, check_bytes};
+use kanjo_types::membership::CertificateError;
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::{Amount, Genesis, Hash, Record, Table, TokenId, WalletId, codec};
 use proptest::prelude::*;
 
+/// The binary form of a proof that the genesis's voters signed.
+fn bytes(proof: &Proof) -> Vec<u8> {
+    codec::to_bytes(&Carried { memberships: vec![], proof: proof.clone() })
+}
+
 fn check(proof: &Proof, genesis: &Genesis) -> Result<Statement, ProofError> {
-    let bytes = codec::to_bytes(proof);
-    let statement = check_bytes(&bytes, genesis);
+    let statement = check_bytes(&bytes(proof), genesis);
     assert_eq!(statement, proof.check(genesis));
     statement
 }
@@ -24,9 +29,12 @@ fn every_kind_of_proof_checks_and_says_what_it_proves() {
         let statement =
             check(&proof, &ledger.genesis).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(statement.chain, ledger.chain);
-        assert_eq!((statement.at.signed_by.len(), statement.at.voters), (3, 3));
+        assert_eq!(statement.at.vouched.signed_by, ["voter-0", "voter-1", "voter-2"]);
         let text = statement.to_string();
-        assert!(text.contains("by 3 of 3 voters: voter-0 voter-1 voter-2"), "{text}");
+        assert!(
+            text.contains("by voter-0, voter-1, voter-2 (3 of 3 voters; 3 of them executed it)"),
+            "{text}"
+        );
         let json = serde_json::to_string(&statement).expect("json");
         assert_eq!(serde_json::from_str::<Statement>(&json).expect("json"), statement);
     }
@@ -108,22 +116,25 @@ fn votes_must_be_a_quorum_of_distinct_voters_in_order() {
         proof.at.certificate.votes = votes.iter().map(|vote| all[*vote]).collect();
         check(&Proof::Block(proof), &ledger.genesis)
     };
-    assert_eq!(with(&[0]), Err(ProofError::NotEnoughVotes { needed: 2, found: 1 }));
-    assert_eq!(with(&[]), Err(ProofError::NotEnoughVotes { needed: 2, found: 0 }));
-    assert_eq!(with(&[1, 1]), Err(ProofError::VoteOrder(1)));
-    assert_eq!(with(&[2, 1]), Err(ProofError::VoteOrder(1)));
-    assert_eq!(with(&[0, 2]).expect("a quorum").at.signed_by, ["voter-0", "voter-2"]);
+    assert_eq!(with(&[0]), Err(CertificateError::NotEnoughVotes { needed: 2, found: 1 }.into()));
+    assert_eq!(with(&[]), Err(CertificateError::NotEnoughVotes { needed: 2, found: 0 }.into()));
+    assert_eq!(with(&[1, 1]), Err(CertificateError::VoteOrder(1).into()));
+    assert_eq!(with(&[2, 1]), Err(CertificateError::VoteOrder(1).into()));
+    assert_eq!(with(&[0, 2]).expect("a quorum").at.vouched.signed_by, ["voter-0", "voter-2"]);
 
     let tamper = |change: &dyn Fn(&mut kanjo_types::Certificate)| {
         let Proof::Block(mut proof) = ledger.block_proof(2, None) else { panic!("a block") };
         change(&mut proof.at.certificate);
         check(&Proof::Block(proof), &ledger.genesis).expect_err("refused")
     };
-    assert_eq!(tamper(&|c| c.epoch = 1), ProofError::Epoch(1));
-    assert_eq!(tamper(&|c| c.votes[2].voter = 3), ProofError::UnknownVoter { voter: 3, voters: 3 });
-    assert_eq!(tamper(&|c| c.votes[1].signature[0] ^= 1), ProofError::BadVote(1));
+    assert_eq!(tamper(&|c| c.epoch = 1), ProofError::Epoch { found: 1, known: 0 });
+    assert_eq!(
+        tamper(&|c| c.votes[2].voter = 3),
+        CertificateError::UnknownVoter { voter: 3, voters: 3 }.into()
+    );
+    assert_eq!(tamper(&|c| c.votes[1].signature[0] ^= 1), CertificateError::BadVote(1).into());
     let swapped = tamper(&|c| c.votes[0].signature = c.votes[1].signature);
-    assert_eq!(swapped, ProofError::BadVote(0));
+    assert_eq!(swapped, CertificateError::BadVote(0).into());
 }
 
 #[test]
@@ -177,7 +188,7 @@ fn another_true_answer(ledger: &Ledger, statement: &Statement) -> bool {
 fn no_byte_of_a_proof_can_be_changed() {
     let ledger = sample(1);
     for (name, proof) in proofs(&ledger) {
-        let bytes = codec::to_bytes(&proof);
+        let bytes = bytes(&proof);
         let truth = check_bytes(&bytes, &ledger.genesis).expect(name);
         let mut passed = 0;
         for position in 0..bytes.len() {
@@ -279,7 +290,7 @@ proptest! {
     ) {
         let ledger = sample(1);
         let (_, proof) = proofs(&ledger).swap_remove(which);
-        let mut bytes = codec::to_bytes(&proof);
+        let mut bytes = bytes(&proof);
         for (index, byte) in changes {
             let position = index.index(bytes.len());
             bytes[position] = byte;

@@ -6,6 +6,7 @@ mod common;
 use common::*;
 use kanjo_proof::proof::{Proof, ReversalProof, StateProof};
 use kanjo_proof::{Fact, ProofError};
+use kanjo_types::membership::CertificateError;
 use kanjo_types::money::{Act, FreezeTarget};
 use kanjo_types::record::{RowKey, TransactionRecord};
 use kanjo_types::standing::{ActStatus, ReversalKind};
@@ -111,7 +112,7 @@ fn both_rows_must_be_of_one_header_and_all_headers_final() {
         let mut proof = after.clone();
         change(&mut proof);
         let error = check(&ledger, proof);
-        assert_eq!(error, Err(ProofError::NotEnoughVotes { needed: 1, found: 0 }));
+        assert_eq!(error, Err(CertificateError::NotEnoughVotes { needed: 1, found: 0 }.into()));
     }
 }
 

@@ -7,7 +7,7 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
 use crate::id::{ChainId, UserId, WalletId};
-use crate::membership::{Measurement, MemberKind, NodeCertificate};
+use crate::membership::{MEASUREMENTS_MAX, MEMBERS_MAX, Measurement, MemberKind, NodeCertificate};
 use crate::policy::Policy;
 use crate::transaction::check_token;
 use borsh::io::{Error, ErrorKind, Read, Result as IoResult};
@@ -68,6 +68,12 @@ pub struct Link {
 }
 
 impl Voter {
+    /// A voter that executes, alone: nobody links to it.
+    #[must_use]
+    pub fn alone(name: &str, key: [u8; 32]) -> Self {
+        Self { name: name.to_owned(), key, kind: MemberKind::Executor, link: None }
+    }
+
     /// The voter's certificate.
     #[must_use]
     pub fn certificate(&self) -> NodeCertificate {
@@ -199,6 +205,28 @@ pub enum GenesisError {
     /// A name or key used twice, or a name that is empty or too long.
     #[error("{0} '{1}' is used twice, empty, or longer than 64 bytes")]
     Name(&'static str, String),
+    /// A voter's texts or keys break a rule of certificates.
+    #[error("voter '{0}': {1} breaks a rule; texts have 1 to 128 bytes without control characters")]
+    Voter(String, &'static str),
+    /// Several voters, and no way to reach one of them.
+    #[error("voter '{0}' has no link; where there are several voters, each needs one")]
+    NoLink(String),
+    /// All voters are witnesses.
+    #[error("all voters are witnesses; at least one must execute")]
+    NoExecutor,
+    /// A threshold that can't be reached, or that is none.
+    #[error(
+        "cluster.threshold is {threshold}, there are {governors} governors; it must be 1 to their number, or 0 without any"
+    )]
+    Governors {
+        /// How many must sign.
+        threshold: u8,
+        /// How many there are.
+        governors: usize,
+    },
+    /// Too many, twice the same, or a note that is too long.
+    #[error("cluster.measurements: at most 16 distinct ones, with notes of at most 128 bytes")]
+    Measurements,
     /// A vote key that is no key, or one that anyone can sign for.
     #[error("the key of voter '{0}' is not an Ed25519 key that can be held by one party")]
     VoterKey(String),
@@ -267,23 +295,65 @@ impl Genesis {
         if !(1_000..=604_800_000).contains(&self.rules.replay_window_ms) {
             return Err(GenesisError::ReplayWindow(self.rules.replay_window_ms));
         }
-        if !(1..=1_024).contains(&self.voters.len()) {
+        if !(1..=MEMBERS_MAX).contains(&self.voters.len()) {
             return Err(GenesisError::VoterCount(self.voters.len()));
         }
         let mut names = BTreeSet::new();
         claim(&mut names, "ledger name", &self.name)?;
-        let mut voters = BTreeSet::new();
-        let mut voter_keys = BTreeSet::new();
+        self.check_voters()?;
+        self.check_cluster()?;
+        self.check_users_and_tokens()
+    }
+
+    fn check_voters(&self) -> Result<(), GenesisError> {
+        let (mut names, mut keys, mut link_keys) =
+            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for voter in &self.voters {
-            claim(&mut voters, "voter", &voter.name)?;
+            claim(&mut names, "voter", &voter.name)?;
             if !crate::signature::is_key(&PublicKey::Ed25519(voter.key)) {
                 return Err(GenesisError::VoterKey(voter.name.clone()));
             }
-            if !voter_keys.insert(voter.key) {
+            if !keys.insert(voter.key) {
                 return Err(GenesisError::Name("voter key", hex::encode(voter.key)));
             }
+            let Some(link) = &voter.link else {
+                if self.voters.len() > 1 {
+                    return Err(GenesisError::NoLink(voter.name.clone()));
+                }
+                continue;
+            };
+            let wrong = |(_, field)| GenesisError::Voter(voter.name.clone(), field);
+            voter.certificate().check().map_err(wrong)?;
+            if !link_keys.insert(link.key) {
+                return Err(GenesisError::Name("link key", hex::encode(link.key)));
+            }
         }
-        self.check_users_and_tokens()
+        let executes = |voter: &Voter| voter.kind == MemberKind::Executor;
+        if self.voters.iter().any(executes) { Ok(()) } else { Err(GenesisError::NoExecutor) }
+    }
+
+    fn check_cluster(&self) -> Result<(), GenesisError> {
+        let Cluster { governors, threshold, measurements } = &self.cluster;
+        let mut names = BTreeSet::new();
+        for governor in governors {
+            claim(&mut names, "governor", governor)?;
+            if !self.users.iter().any(|user| user.name == *governor) {
+                let what = "cluster.governors";
+                return Err(GenesisError::Unknown(what, governor.clone()));
+            }
+        }
+        let (threshold, least) = (*threshold, usize::from(!governors.is_empty()));
+        if !(least..=governors.len()).contains(&usize::from(threshold)) {
+            return Err(GenesisError::Governors { threshold, governors: governors.len() });
+        }
+        let mut programs = BTreeSet::new();
+        let is_fine = |measurement: &Measurement| {
+            measurement.check().is_ok() && programs.insert(measurement.program)
+        };
+        if measurements.len() > MEASUREMENTS_MAX || !measurements.iter().all(is_fine) {
+            return Err(GenesisError::Measurements);
+        }
+        Ok(())
     }
 
     fn check_users_and_tokens(&self) -> Result<(), GenesisError> {
@@ -357,7 +427,7 @@ mod tests {
             name: "test".to_owned(),
             time_ms: 0,
             rules,
-            voters: vec![Voter { name: "node-1".to_owned(), key, kind: MemberKind::Executor, link: None }],
+            voters: vec![Voter::alone("node-1", key)],
             cluster: Cluster::default(),
             users: Vec::new(),
             tokens: Vec::new(),
@@ -365,11 +435,77 @@ mod tests {
         }
     }
 
+    fn public(seed: u8) -> [u8; 32] {
+        let public = SecretKey::from_seed(KeyKind::Ed25519, [seed; 32]).expect("a key").public();
+        let PublicKey::Ed25519(key) = public else { panic!("an Ed25519 key") };
+        key
+    }
+
+    fn linked(number: u8, kind: MemberKind) -> Voter {
+        let text = |what: &str| format!("{what}-{number}");
+        let link = Link { key: [number; 32], address: text("host"), api: text("http") };
+        Voter { kind, link: Some(link), ..Voter::alone(&text("node"), public(number)) }
+    }
+
+    #[test]
+    fn several_voters_need_links_and_one_that_executes() {
+        let checked = |change: &dyn Fn(&mut Vec<Voter>)| {
+            let mut genesis = genesis(public(1));
+            genesis.voters = (1..=3).map(|n| linked(n, MemberKind::Executor)).collect();
+            change(&mut genesis.voters);
+            genesis.check()
+        };
+        let link = |voters: &mut Vec<Voter>, change: &dyn Fn(&mut Link)| {
+            change(voters[1].link.as_mut().expect("a link"));
+        };
+        let wrong = |field| Err(GenesisError::Voter("node-2".to_owned(), field));
+        assert_eq!(checked(&|_| ()), Ok(()));
+        assert_eq!(checked(&|all| all[1].link = None), Err(GenesisError::NoLink("node-2".into())));
+        assert_eq!(checked(&|all| link(all, &|link| link.address.clear())), wrong("address"));
+        assert_eq!(checked(&|all| link(all, &|link| link.api.push('\n'))), wrong("api"));
+        assert_eq!(checked(&|all| link(all, &|link| link.key = [0; 32])), wrong("link_key"));
+        let twice = checked(&|all| link(all, &|link| link.key = [1; 32]));
+        assert!(matches!(twice, Err(GenesisError::Name("link key", _))));
+        assert_eq!(checked(&|all| all[0].kind = MemberKind::Witness), Ok(()));
+        let witnesses =
+            checked(&|all| all.iter_mut().for_each(|voter| voter.kind = MemberKind::Witness));
+        assert_eq!(witnesses, Err(GenesisError::NoExecutor));
+    }
+
+    #[test]
+    fn governors_are_users_and_enough_of_them_can_sign() {
+        let checked = |governors: &[&str], threshold, measurements: &[u8]| {
+            let mut genesis = genesis(public(1));
+            let user = |(name, seed): (&str, u8)| FirstUser {
+                name: name.to_owned(),
+                access: Access::Single(PublicKey::Ed25519(public(seed))),
+            };
+            genesis.users = [("ann", 2), ("bob", 3)].map(user).to_vec();
+            let measurement =
+                |byte: &u8| Measurement { program: crate::Hash([*byte; 32]), note: String::new() };
+            genesis.cluster = Cluster {
+                governors: governors.iter().map(|name| (*name).to_owned()).collect(),
+                threshold,
+                measurements: measurements.iter().map(measurement).collect(),
+            };
+            genesis.check()
+        };
+        let few = |threshold, governors| Err(GenesisError::Governors { threshold, governors });
+        assert_eq!(checked(&[], 0, &[]), Ok(()));
+        assert_eq!(checked(&[], 1, &[]), few(1, 0));
+        assert_eq!(checked(&["ann", "bob"], 2, &[1, 2]), Ok(()));
+        assert_eq!(checked(&["ann", "bob"], 0, &[]), few(0, 2));
+        assert_eq!(checked(&["ann", "bob"], 3, &[]), few(3, 2));
+        assert!(matches!(checked(&["ann", "ann"], 1, &[]), Err(GenesisError::Name(..))));
+        assert!(matches!(checked(&["eve"], 1, &[]), Err(GenesisError::Unknown(..))));
+        assert_eq!(checked(&[], 0, &[7, 7]), Err(GenesisError::Measurements));
+        let many: Vec<u8> = (0..17).collect();
+        assert_eq!(checked(&[], 0, &many), Err(GenesisError::Measurements));
+    }
+
     #[test]
     fn a_vote_key_that_anyone_can_sign_for_is_refused() {
-        let public = SecretKey::from_seed(KeyKind::Ed25519, [1; 32]).expect("a key").public();
-        let PublicKey::Ed25519(good) = public else { panic!("an Ed25519 key") };
-        assert_eq!(genesis(good).check(), Ok(()));
+        assert_eq!(genesis(public(1)).check(), Ok(()));
         let mut identity = [0; 32];
         identity[0] = 1;
         let refused = Err(GenesisError::VoterKey("node-1".to_owned()));

@@ -11,14 +11,14 @@
 //! - There is at least one voter that executes.
 //! - A certificate takes more than half of the voters, and at least one that executes.
 
+use crate::PublicKey;
 use crate::block::{Certificate, Vote, vote_digest};
 use crate::codec;
 use crate::genesis::Genesis;
 use crate::hash::{self, Hash, TAG_MEMBER, TAG_NOTICE};
 use crate::id::ChainId;
-use crate::signature::verify;
-use crate::PublicKey;
 use crate::outcome::Refusal;
+use crate::signature::verify;
 use crate::standing::Links;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,15 @@ pub const MEMBER_TEXT_MAX: usize = 128;
 
 /// What a member does.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
     Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +110,9 @@ impl NodeCertificate {
         if !crate::signature::is_key(&PublicKey::Ed25519(self.vote_key)) {
             return Err((Refusal::InvalidMember, "vote_key"));
         }
+        if self.link_key == [0; 32] {
+            return Err((Refusal::InvalidMember, "link_key"));
+        }
         Ok(())
     }
 
@@ -149,6 +160,16 @@ pub struct Measurement {
     pub note: String,
 }
 
+impl Measurement {
+    /// Checks the note.
+    ///
+    /// # Errors
+    /// The refusal and the field that caused it.
+    pub fn check(&self) -> Result<(), (Refusal, &'static str)> {
+        check_text(&self.note, "note")
+    }
+}
+
 /// The membership of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Membership {
@@ -179,7 +200,9 @@ pub struct Vouched {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// Of another epoch.
-    #[error("the certificate is of membership epoch {found}, the membership at hand is epoch {known}")]
+    #[error(
+        "the certificate is of membership epoch {found}, the membership at hand is epoch {known}"
+    )]
     Epoch {
         /// The certificate's.
         found: u64,
@@ -278,10 +301,8 @@ impl Membership {
         header: &Hash,
         vote: &Vote,
     ) -> Result<&Member, CertificateError> {
-        let unknown = || CertificateError::UnknownVoter {
-            voter: vote.voter,
-            voters: self.voters().count(),
-        };
+        let unknown =
+            || CertificateError::UnknownVoter { voter: vote.voter, voters: self.voters().count() };
         let member = self.member(vote.voter).filter(|member| member.votes()).ok_or_else(unknown)?;
         let digest = vote_digest(self.epoch, height, header, &vote.answer);
         let key = PublicKey::Ed25519(member.certificate.vote_key);
@@ -373,8 +394,10 @@ impl MembershipChange {
     pub fn check(&self) -> Result<(), (Refusal, &'static str)> {
         match self {
             Self::Admit { certificate } => certificate.check(),
-            Self::Remove { reason, .. } | Self::Readmit { reason, .. } => check_text(reason, "reason"),
-            Self::Allow { measurement } => check_text(&measurement.note, "note"),
+            Self::Remove { reason, .. } | Self::Readmit { reason, .. } => {
+                check_text(reason, "reason")
+            }
+            Self::Allow { measurement } => measurement.check(),
             Self::Disallow { .. } => Ok(()),
         }
     }

@@ -17,7 +17,9 @@ mod values;
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_types::access::{Access, PublicKey};
-use kanjo_types::block::{Certificate, Header, Receipt, vote_digest};
+use kanjo_types::block::{
+    Certificate, Header, Receipt, challenge, integrity_answer, proposal_digest, vote_digest,
+};
 use kanjo_types::codec::{Compact, from_bytes, to_bytes};
 use kanjo_types::genesis::{FirstWallet, Genesis};
 use kanjo_types::hash::{TAG_SIGNERS, digest};
@@ -66,6 +68,23 @@ fn vector<T: BorshSerialize + Serialize>(
     }
 }
 
+/// What is computed from a header alone, or with fixed values: the measurement e1…, the certificate
+/// of node-4, the proposal's signature 5a….
+fn derived_of(header: &Header) -> [(&'static str, Hash); 6] {
+    let (hash, chain) = (header.hash(), header.chain);
+    let seed = challenge(&header.parents[0], &[0x5a; 64]);
+    let certificate = cluster::node().hash(chain);
+    let answer = integrity_answer(&filled(0xe1), &certificate, &seed, &hash);
+    [
+        ("hash", hash),
+        ("node_4", certificate),
+        ("proposal_digest_term_3", proposal_digest(chain, 3, header.height, &hash)),
+        ("challenge", seed),
+        ("integrity_answer", answer),
+        ("vote_digest_epoch_0", vote_digest(0, header.height, &hash, &answer)),
+    ]
+}
+
 fn made() -> Vec<Vector> {
     let mut all = Vec::new();
     simple_vectors(&mut all);
@@ -77,7 +96,8 @@ fn made() -> Vec<Vector> {
     all.push(vector("Genesis", "a token with a policy", &ruled, &[("chain_id", chain)]));
     let parties = [("parties", Operation::Parties { users: money::others() })];
     let of_users = operations().into_iter().chain(parties).chain(money::operations());
-    for (name, operation) in of_users.chain(money::of_the_ledger()) {
+    let of_users = of_users.chain(cluster::operations());
+    for (name, operation) in of_users.chain(money::of_the_ledger()).chain(cluster::notices()) {
         all.push(vector("Operation", name, &operation, &[]));
     }
     all.push(vector("Evidence", "of a payment", &money::evidence(), &[]));
@@ -92,7 +112,8 @@ fn made() -> Vec<Vector> {
         all.push(vector("TransactionBody", name, &signed.body, std::slice::from_ref(&id)));
         all.push(vector("SignedTransaction", name, &signed, &[id, witness]));
     }
-    for (name, record) in records().into_iter().chain(standing::records()) {
+    for (name, record) in records().into_iter().chain(standing::records()).chain(cluster::records())
+    {
         let mut derived = vec![("hash", record.hash().to_string())];
         if let Some((table, key)) = record.place() {
             derived.push(("row_key", key.0.to_string()));
@@ -102,9 +123,7 @@ fn made() -> Vec<Vector> {
         all.push(vector("Record", name, &record, &derived));
     }
     let header = header();
-    let hash = header.hash();
-    let vote = vote_digest(0, header.height, &hash).to_string();
-    let derived = [("hash", hash.to_string()), ("vote_digest_epoch_0", vote)];
+    let derived = derived_of(&header).map(|(name, hash)| (name, hash.to_string()));
     all.push(vector("Header", "height 7", &header, &derived));
     all.push(vector("Certificate", "2 of 3", &certificate(), &[]));
     for (name, receipt) in receipts() {
@@ -275,9 +294,7 @@ fn derive(vector: &Vector) -> Vec<(String, String)> {
         "Record" => derive_record(vector),
         "Header" => {
             let header: Header = both_ways(vector);
-            let hash = header.hash();
-            let vote = vote_digest(0, header.height, &hash);
-            vec![derived("hash", hash), derived("vote_digest_epoch_0", vote)]
+            derived_of(&header).map(|(name, hash)| derived(name, hash)).to_vec()
         }
         "Certificate" => {
             both_ways::<Certificate>(vector);
@@ -312,8 +329,8 @@ fn vectors_cover_every_operation_record_and_table() {
         let of_kind = vectors.iter().filter(|vector| vector.r#type == kind);
         of_kind.map(|vector| vector.bytes[..2].to_owned()).collect()
     };
-    assert_eq!(tags("Operation").len(), 28);
-    assert_eq!(tags("Record").len(), 15);
+    assert_eq!(tags("Operation").len(), 30);
+    assert_eq!(tags("Record").len(), 16);
     let acts = vectors.iter().filter(|vector| vector.name.starts_with("act: "));
     let acts: BTreeSet<&str> = acts.map(|vector| &vector.bytes[2..4]).collect();
     assert_eq!(acts.len(), 10);
@@ -338,8 +355,8 @@ fn signatures_in_the_vectors_verify() {
         assert!(verify(&key, &signed.body.id().0, &signature.signature));
     }
     let header = header();
-    let digest = vote_digest(0, header.height, &header.hash());
     for vote in certificate().votes {
+        let digest = vote_digest(0, header.height, &header.hash(), &vote.answer);
         let key = genesis().voters[usize::from(vote.voter)].key;
         assert!(verify(&PublicKey::Ed25519(key), &digest, &vote.signature));
     }

@@ -7,6 +7,7 @@ use crate::policy::policy_words;
 use crate::say;
 use crate::text::{duration, group_digits, short, utc};
 use kanjo_api::TokenView;
+use kanjo_types::membership::{MemberKind, MembershipChange, NodeCertificate, Notice};
 use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
 use kanjo_types::{Access, Amount, Operation, TokenId, TransactionBody, UserId, WalletId};
 
@@ -230,7 +231,56 @@ fn duty_sentence(operation: &Operation, labels: &Labels<'_>) -> String {
         Operation::SettleClaim { claim } => format!("settle claim {claim}"),
         Operation::ExpirePending { pending } => format!("give back expired payment {pending}"),
         Operation::RunSchedule { schedule, .. } => format!("make scheduled payment {schedule}"),
+        Operation::ChangeMembership { change } => format!("cluster: {}", change_text(change)),
+        Operation::TakeNotice { notice, .. } => format!("cluster: {}", notice_text(notice)),
         _ => "something this program has no words for".to_owned(),
+    }
+}
+
+/// A change of the cluster's membership.
+pub fn change_text(change: &MembershipChange) -> String {
+    let why = |reason: &str| match reason {
+        "" => String::new(),
+        reason => format!(", because: {reason}"),
+    };
+    match change {
+        MembershipChange::Admit { certificate } => {
+            let NodeCertificate { name, kind, vote_key, link_key, address, api } = &**certificate;
+            let kind = match kind {
+                MemberKind::Executor => "executor",
+                MemberKind::Witness => "witness",
+            };
+            let (vote_key, link_key) = (hex::encode(vote_key), hex::encode(link_key));
+            format!(
+                "admit {kind} {name} at {address}, API {api}, vote key {vote_key}, link key \
+                 {link_key}"
+            )
+        }
+        MembershipChange::Remove { member, reason } => {
+            format!("remove member {member} for good{}", why(reason))
+        }
+        MembershipChange::Readmit { member, reason } => {
+            format!("readmit doubted member {member}{}", why(reason))
+        }
+        MembershipChange::Allow { measurement } => {
+            format!("allow program {} ({})", measurement.program, measurement.note)
+        }
+        MembershipChange::Disallow { program } => format!("allow program {program} no more"),
+    }
+}
+
+/// What members say.
+fn notice_text(notice: &Notice) -> String {
+    match notice {
+        Notice::Leave { member } => format!("member {member} leaves"),
+        Notice::Return { member } => format!("member {member} votes again"),
+        Notice::Eject { members } => {
+            let members: Vec<String> = members.iter().map(u16::to_string).collect();
+            format!("members {} are ejected: they could not be reached", members.join(", "))
+        }
+        Notice::Doubt { height, vote, .. } => {
+            format!("member {} is doubted: it voted otherwise at height {height}", vote.voter)
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use kanjo_api::{SubmitOutcome, frames};
 use kanjo_client::{Client, ClientError, Draft, Limits, Page};
 use kanjo_proof::{Fact, ProofFile};
 use kanjo_store::faults::SeededRng;
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::genesis::{
+    Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
+};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::{
     Access, Amount, ChainId, Genesis, Hash, Operation, Policy, PublicKey, ResultCode,
@@ -100,7 +102,8 @@ fn new_genesis(name: &str) -> Genesis {
             open_tokens: false,
             operators: vec!["u0".to_owned()],
         },
-        voters: vec![Voter { name: "node-1".to_owned(), key: vote }],
+        voters: vec![Voter::alone("node-1", vote)],
+        cluster: Cluster::default(),
         users: (0..ACCOUNTS).map(user).collect(),
         tokens: vec![FirstToken {
             symbol: "VSM".to_owned(),

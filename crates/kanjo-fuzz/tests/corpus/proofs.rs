@@ -8,7 +8,7 @@ use kanjo_proof::proof::{
     ProvenTransaction, RangeProof, ReversalProof, StateProof, TransactionProof, VersionProof,
     WalletProof,
 };
-use kanjo_proof::{Leaf, Proof, ProofFile, check_bytes, merkle};
+use kanjo_proof::{Carried, Leaf, Proof, ProofFile, check_bytes, merkle};
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::stored::{Row, genesis_receipt};
 use kanjo_types::{Hash, Record, Table, TokenId, codec};
@@ -170,7 +170,7 @@ fn reversal(sample: &Sample) -> Proof {
 pub fn proofs(corpus: &mut Corpus) {
     let sample = sample();
     for proof in [of_state(sample), of_history(sample)].concat() {
-        let bytes = codec::to_bytes(&proof);
+        let bytes = codec::to_bytes(&Carried { memberships: vec![], proof: proof.clone() });
         let checked = check_bytes(&bytes, &sample.genesis);
         assert!(checked.is_ok(), "{checked:?}: {proof:?}");
         corpus.push(("proof_bytes", bytes));

@@ -17,7 +17,7 @@ use kanjo_ledger::{
 };
 use kanjo_proof::state::StateTree;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Rules, Voter};
+use kanjo_types::genesis::{Cluster, FirstToken, FirstUser, FirstWallet, Rules, Voter};
 use kanjo_types::hash::{TAG_SIGNERS, digest};
 use kanjo_types::money::Evidence;
 use kanjo_types::record::{PARTITIONS, RowKey};
@@ -99,7 +99,8 @@ pub fn empty_genesis() -> Genesis {
         name: "test".to_owned(),
         time_ms: START_MS,
         rules,
-        voters: vec![Voter { name: "v".to_owned(), key: [1; 32] }],
+        voters: vec![Voter::alone("v", [1; 32])],
+        cluster: Cluster::default(),
         users: Vec::new(),
         tokens: Vec::new(),
         wallets: Vec::new(),

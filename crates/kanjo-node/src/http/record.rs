@@ -46,6 +46,7 @@ pub(super) fn parse_key(table: Table, text: &str) -> Result<RowKey, ApiError> {
         Table::Schedules => RowKey::item(parse::<ScheduleId>(text, "key")?.0),
         Table::Acts => RowKey::item(parse::<ActId>(text, "key")?.0),
         Table::Claims => RowKey::item(parse::<ClaimId>(text, "key")?.0),
+        Table::Memberships => RowKey::epoch(parse(text, "key")?),
         Table::WalletStates
         | Table::Authorities
         | Table::Terms
@@ -71,7 +72,11 @@ fn unknown_row(table: Table) -> ApiError {
         Table::Acts => unknown(ResultCode::UnknownAct),
         Table::Claims => unknown(ResultCode::UnknownClaim),
         Table::Attributes => unknown(ResultCode::UnknownAttribute),
-        Table::Authorities | Table::Terms | Table::Freezes | Table::Reversals => {
+        Table::Authorities
+        | Table::Terms
+        | Table::Freezes
+        | Table::Reversals
+        | Table::Memberships => {
             let sentence = "There is no row with this key in the table.";
             ApiError::not_found("unknown_record", sentence, "key")
         }
@@ -89,7 +94,7 @@ async fn find(api: &Api, table: &str, key: &str) -> Result<(Table, RowKey, Locat
 }
 
 /// The newest version of a row of any table. The key is the row's id in text where it has one
-/// (user, wallet, token, pending, bundle, schedule, act, claim), otherwise the 64 hexadecimal
+/// (user, wallet, token, pending, bundle, schedule, act, claim, epoch), otherwise the 64 hexadecimal
 /// digits of its key.
 #[utoipa::path(get, path = "/v1/records/{table}/{key}", tag = "records",
     params(("table" = String, Path), ("key" = String, Path)),

@@ -8,7 +8,9 @@ use kanjo_client::{Client, ClientError, Draft, Limits};
 use kanjo_node::clock::{Clock, SystemClock};
 use kanjo_node::{Config, RunningNode, StartError, audit};
 use kanjo_store::disk::{Disk, RealDisk};
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::genesis::{
+    Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
+};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::{
     Access, Amount, ChainId, Genesis, Operation, Policy, PublicKey, ResultCode, SignedTransaction,
@@ -94,7 +96,8 @@ pub fn genesis(name: &str, accounts: u64, vote_secret: [u8; 32]) -> Genesis {
             open_tokens: false,
             operators: vec!["u0".to_owned()],
         },
-        voters: vec![Voter { name: "node-1".to_owned(), key: vote }],
+        voters: vec![Voter::alone("node-1", vote)],
+        cluster: Cluster::default(),
         users: (0..accounts)
             .map(|n| FirstUser { name: format!("u{n}"), access: access(n) })
             .collect(),

@@ -4,7 +4,7 @@
 use kanjo_proof::proof::*;
 use kanjo_proof::{AppendTree, Leaf, LeafUpdate, SignedHeader, StateTree, merkle};
 use kanjo_types::block::vote_digest;
-use kanjo_types::genesis::{FirstUser, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::genesis::{Cluster, FirstUser, GENESIS_VERSION, Link, Rules, Voter};
 use kanjo_types::money::{Act, Reason};
 use kanjo_types::record::{RowKey, TransactionRecord, UserRecord, WalletRecord, WalletStateRecord};
 use kanjo_types::signature::{KeyKind, SecretKey};
@@ -27,7 +27,9 @@ pub fn key(seed: u8) -> SecretKey {
 pub fn genesis(voters: u8) -> Genesis {
     let voter = |number: u8| {
         let PublicKey::Ed25519(key) = key(100 + number).public() else { panic!("Ed25519") };
-        Voter { name: format!("voter-{number}"), key }
+        let address = format!("host-{number}:1");
+        let link = Link { key: [number + 1; 32], address: address.clone(), api: address };
+        Voter { link: Some(link), ..Voter::alone(&format!("voter-{number}"), key) }
     };
     Genesis {
         version: GENESIS_VERSION,
@@ -40,6 +42,7 @@ pub fn genesis(voters: u8) -> Genesis {
             operators: vec![],
         },
         voters: (0..voters).map(voter).collect(),
+        cluster: Cluster::default(),
         users: vec![FirstUser { name: "ann".into(), access: Access::Single(key(1).public()) }],
         tokens: vec![],
         wallets: vec![],
@@ -433,8 +436,9 @@ fn record_hash((_, record): &(SignedTransaction, TransactionRecord)) -> Hash {
 
 /// Signs a header by the first `voters` voters.
 pub fn sign(header: Header, voters: u16) -> SignedHeader {
-    let digest = vote_digest(0, header.height, &header.hash());
-    let vote = |voter: u16| Vote { voter, signature: key(100 + voter as u8).sign(&digest) };
+    let answer = Hash([7; 32]);
+    let digest = vote_digest(0, header.height, &header.hash(), &answer);
+    let vote = |voter: u16| Vote { voter, answer, signature: key(100 + voter as u8).sign(&digest) };
     let votes = (0..voters).map(vote).collect();
     SignedHeader { header, certificate: Certificate { epoch: 0, votes } }
 }

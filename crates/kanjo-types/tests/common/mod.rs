@@ -2,6 +2,7 @@
 //! files.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
+pub mod cluster;
 pub mod money;
 pub mod standing;
 
@@ -14,6 +15,7 @@ use kanjo_types::record::{
 use kanjo_types::transaction::{Operation, SignedTransaction, TransactionBody};
 use kanjo_types::{Amount, ChainId, Hash, ResultCode, TokenId, TransactionId, UserId, WalletId};
 use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::path::PathBuf;
@@ -44,7 +46,7 @@ pub fn write_vectors<T: serde::Serialize>(name: &str, value: &T) {
     std::fs::write(vector_path(name), text).expect("vectors/ can be written");
 }
 
-fn bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
+pub fn bytes<const N: usize>() -> impl Strategy<Value = [u8; N]> {
     vec(any::<u8>(), N).prop_map(|bytes| bytes.try_into().expect("N bytes"))
 }
 
@@ -69,7 +71,7 @@ pub fn amount() -> impl Strategy<Value = Amount> {
     (any::<u128>(), 0u32..128).prop_map(|(value, shift)| Amount(value >> shift))
 }
 
-fn text(max: usize) -> impl Strategy<Value = String> {
+pub fn text(max: usize) -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..max).prop_map(String::from_iter)
 }
 
@@ -134,7 +136,7 @@ fn create_token() -> impl Strategy<Value = Operation> {
 }
 
 pub fn operation() -> impl Strategy<Value = Operation> {
-    prop_oneof![4 => plain_operation(), 8 => money::operation(), 1 => money::reversal()]
+    prop_oneof![4 => plain_operation(), 8 => money::operation(), 1 => money::reversal(), 1 => cluster::operation()]
 }
 
 pub fn body() -> impl Strategy<Value = TransactionBody> {
@@ -161,6 +163,7 @@ pub fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         1 => plain_record(),
         1 => standing::record(),
+        1 => cluster::membership().prop_map(|row| Record::Membership(Box::new(row))),
     ]
 }
 
@@ -285,9 +288,13 @@ pub fn receipt() -> impl Strategy<Value = Receipt> {
     )
 }
 
+pub fn vote() -> impl Strategy<Value = Vote> {
+    let parts = (any::<u16>(), hash(), bytes::<64>());
+    parts.prop_map(|(voter, answer, signature)| Vote { voter, answer, signature })
+}
+
 pub fn certificate() -> impl Strategy<Value = Certificate> {
-    let vote =
-        (any::<u16>(), bytes::<64>()).prop_map(|(voter, signature)| Vote { voter, signature });
+    let vote = vote();
     (any::<u64>(), vec(vote, 0..5)).prop_map(|(epoch, votes)| Certificate { epoch, votes })
 }
 
@@ -300,7 +307,8 @@ pub fn genesis() -> impl Strategy<Value = Genesis> {
             operators,
         },
     );
-    let voter = (text(8), bytes::<32>()).prop_map(|(name, key)| Voter { name, key });
+    let voter = (text(8), bytes::<32>(), cluster::kind(), option::of(cluster::link()))
+        .prop_map(|(name, key, kind, link)| Voter { name, key, kind, link });
     let user = (text(8), access()).prop_map(|(name, access)| FirstUser { name, access });
     let token = (text(8), text(8), any::<u8>(), text(8), money::policy()).prop_map(
         |(symbol, name, decimals, issuer, policy)| FirstToken {
@@ -314,13 +322,14 @@ pub fn genesis() -> impl Strategy<Value = Genesis> {
     let wallet = (text(8), any::<u64>(), btree_map(text(6), amount(), 0..4))
         .prop_map(|(owner, number, balances)| FirstWallet { owner, number, balances });
     let lists = (vec(voter, 0..4), vec(user, 0..4), vec(token, 0..3), vec(wallet, 0..4));
-    (any::<u8>(), text(8), any::<u64>(), rules, lists).prop_map(
-        |(version, name, time_ms, rules, (voters, users, tokens, wallets))| Genesis {
+    (any::<u8>(), text(8), any::<u64>(), rules, cluster::cluster(), lists).prop_map(
+        |(version, name, time_ms, rules, cluster, (voters, users, tokens, wallets))| Genesis {
             version,
             name,
             time_ms,
             rules,
             voters,
+            cluster,
             users,
             tokens,
             wallets,

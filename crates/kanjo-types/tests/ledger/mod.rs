@@ -215,7 +215,9 @@ impl Ledger {
             fees: vec![TokenAmount { token: TokenId(1), amount: Amount(height.into()) }],
             supply: if height.is_multiple_of(2) { vec![] } else { vec![change] },
         };
-        let votes = (0..3).map(|voter| Vote { voter, signature: [0x55; 64] }).collect();
+        let votes = (0..3)
+            .map(|voter| Vote { voter, answer: Hash([5; 32]), signature: [0x55; 64] })
+            .collect();
         self.last_header = header.hash();
         self.height += 1;
         Block { header, certificate: Certificate { epoch: 0, votes }, entries, genesis_rows }

@@ -2,6 +2,7 @@
 //! from them.
 #![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
+pub mod cluster;
 pub mod money;
 pub mod standing;
 
@@ -9,7 +10,10 @@ use kanjo_types::access::{Access, KeySignature, PublicKey};
 use kanjo_types::block::{
     Certificate, Header, Receipt, SupplyChange, TokenAmount, Vote, vote_digest,
 };
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, Genesis, Rules, Voter};
+use kanjo_types::genesis::{
+    Cluster, FirstToken, FirstUser, FirstWallet, Genesis, Link, Rules, Voter,
+};
+use kanjo_types::membership::MemberKind;
 use kanjo_types::money::Role;
 use kanjo_types::policy::{ComingPolicy, Policy, TokenRules};
 use kanjo_types::record::{
@@ -57,8 +61,22 @@ pub fn genesis() -> Genesis {
             operators: vec!["bank".to_owned()],
         },
         voters: (1..=3u8)
-            .map(|n| Voter { name: format!("node-{n}"), key: vote_key(100 + n) })
+            .map(|n| Voter {
+                name: format!("node-{n}"),
+                key: vote_key(100 + n),
+                kind: if n == 3 { MemberKind::Witness } else { MemberKind::Executor },
+                link: Some(Link {
+                    key: [0xc0 + n; 32],
+                    address: format!("node-{n}.example:7100"),
+                    api: format!("https://node-{n}.example"),
+                }),
+            })
             .collect(),
+        cluster: Cluster {
+            governors: vec!["bank".to_owned(), "board".to_owned()],
+            threshold: 2,
+            measurements: vec![cluster::measurement()],
+        },
         users: vec![user("bank", bank()), user("alice", alice()), user("board", board())],
         tokens: vec![FirstToken {
             symbol: "JPY".to_owned(),
@@ -129,7 +147,7 @@ fn not_of_the_board((_, operation): &(&str, Operation)) -> bool {
 }
 
 pub fn by_the_board() -> SignedTransaction {
-    let all = operations().into_iter().chain(money::operations());
+    let all = operations().into_iter().chain(money::operations()).chain(cluster::operations());
     let mut body = body(all.filter(not_of_the_board).map(|(_, operation)| operation).collect());
     body.author = genesis().user_id("board").expect("board");
     let id = body.id();
@@ -241,10 +259,11 @@ pub fn header() -> Header {
 
 pub fn certificate() -> Certificate {
     let header = header();
-    let digest = vote_digest(0, header.height, &header.hash());
     let vote = |voter: u16, seed| {
+        let answer = filled(seed);
+        let digest = vote_digest(0, header.height, &header.hash(), &answer);
         let signature = secret(KeyKind::Ed25519, seed).sign(&digest);
-        Vote { voter, signature }
+        Vote { voter, answer, signature }
     };
     Certificate { epoch: 0, votes: vec![vote(0, 101), vote(2, 103)] }
 }

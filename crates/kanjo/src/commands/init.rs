@@ -7,7 +7,9 @@ use crate::say;
 use crate::text::{bold, dim, parse_duration};
 use clap::Args;
 use kanjo_client::now_ms;
-use kanjo_types::genesis::{FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter};
+use kanjo_types::genesis::{
+    Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
+};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::{Access, Amount, Genesis, Policy, PublicKey};
 use serde_json::json;
@@ -117,7 +119,8 @@ impl Plan {
                 open_tokens: self.open_tokens,
                 operators: self.operators.iter().map(|(name, _)| name.clone()).collect(),
             },
-            voters: vec![Voter { name: "node-1".to_owned(), key }],
+            voters: vec![Voter::alone("node-1", key)],
+            cluster: Cluster::default(),
             users: users.collect(),
             tokens: self.tokens.clone(),
             wallets: self.wallets.clone(),

@@ -219,6 +219,10 @@ fn row_key(session: &Session, table: Table, text: &str) -> Done<RowKey> {
         Table::Schedules => item(text.parse::<ScheduleId>().map(|id| id.0)),
         Table::Acts => item(text.parse::<ActId>().map(|id| id.0)),
         Table::Claims => item(text.parse::<ClaimId>().map(|id| id.0)),
+        Table::Memberships => {
+            let epoch = text.parse().map_err(|error| Fail::usage(format!("'{text}': {error}")))?;
+            Ok(RowKey::epoch(epoch))
+        }
         Table::WalletStates | Table::Terms => {
             let (wallet, symbol) = parts()?;
             Ok(RowKey::wallet_state(book.wallet(wallet)?, token(symbol)?))

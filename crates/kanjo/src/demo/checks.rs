@@ -101,7 +101,10 @@ fn check_proof(
         good,
         &format!("This balance is proven from the genesis file alone: {balance} VSM"),
         &[
-            format!("at height {height}, by the votes of {}", statement.at.signed_by.join(", ")),
+            format!(
+                "at height {height}, by the votes of {}",
+                statement.at.vouched.signed_by.join(", ")
+            ),
             format!("a proof of {} bytes; checking it needs no node and no network", text.len()),
         ],
     );
