@@ -6,7 +6,7 @@
 //! the block of the genesis has a log of its own.
 
 use crate::history::HistoryError;
-use kanjo_consensus::entry::{Content, StoredEntry};
+use kanjo_consensus::entry::{Content, Entry};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_store::HeaderHash;
 use kanjo_store::log::{LogReader, ReadError};
@@ -61,7 +61,7 @@ impl Blocks {
             return Ok(Block { certificate, ..block });
         }
         let entry = self.entry(height)?;
-        if let Content::Block(content) = &entry.content
+        if let Content::Block(content) = entry.content()
             && header.transactions > 0
         {
             let block = self.decode(height, content)?;
@@ -106,13 +106,13 @@ impl Blocks {
     }
 
     /// What the engine's log holds at a height.
-    pub(crate) fn entry(&self, height: u64) -> Result<StoredEntry, HistoryError> {
+    pub(crate) fn entry(&self, height: u64) -> Result<Entry, HistoryError> {
         let give_up_at = Instant::now() + ENTRY_WAIT;
         while self.log.next_height() <= height && Instant::now() < give_up_at {
             std::thread::sleep(Duration::from_millis(1));
         }
         let bytes = bytes(&self.log, height)?;
-        StoredEntry::decode(bytes.into())
+        Entry::decode(height, bytes.into())
             .map_err(|error| HistoryError::Entry { height, why: error.to_string() })
     }
 

@@ -76,6 +76,26 @@ pub(crate) fn log_path(dir: &Path) -> PathBuf {
     dir.join("log")
 }
 
+/// Certificates of a member of a cluster.
+pub(crate) fn certificates_path(dir: &Path) -> PathBuf {
+    dir.join("certificates")
+}
+
+/// Block 0 of a member of a cluster.
+pub(crate) fn genesis_log_path(dir: &Path) -> PathBuf {
+    dir.join("genesis-log")
+}
+
+/// What the engine of a member keeps beside its log.
+pub(crate) fn engine_path(dir: &Path) -> PathBuf {
+    dir.join("engine")
+}
+
+/// The key of a member's links to others.
+pub(crate) fn link_key_path(dir: &Path) -> PathBuf {
+    dir.join("link.key")
+}
+
 pub(crate) fn checkpoints_path(dir: &Path) -> PathBuf {
     dir.join("checkpoints")
 }

@@ -2,9 +2,11 @@
 //! last header.
 
 use crate::background::CheckpointPayload;
+use crate::blocks::{Blocks, ClusterLogs, Recent, no_votes};
 use crate::config::Config;
 use crate::data::{self, DataError, Voter};
-use crate::history::{HistoryError, read_from};
+use crate::history::HistoryError;
+use crate::measure::measurement;
 use crate::sealer::certify;
 use crate::shared::Tip;
 use kanjo_ledger::Ledger;
@@ -16,10 +18,10 @@ use kanjo_store::BlockRef;
 use kanjo_store::checkpoint::{CheckpointError, CheckpointStore};
 use kanjo_store::disk::Disk;
 use kanjo_store::index::{Index, IndexError};
-use kanjo_store::log::{AppendError, BlockLog, LogOptions, LogReader, OpenError, ReadError};
+use kanjo_store::log::{AppendError, BlockLog, LogOptions, OpenError, ReadError};
 use kanjo_types::record::PARTITIONS;
-use kanjo_types::stored::encode_block;
-use kanjo_types::{Genesis, Hash, codec};
+use kanjo_types::stored::{Block, encode_block};
+use kanjo_types::{ChainId, Genesis, Hash, codec};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -103,68 +105,142 @@ impl From<HistoryError> for OpenLedgerError {
 /// An open ledger.
 pub(crate) struct Opened {
     pub genesis: Genesis,
-    pub voter: Voter,
     pub ledger: Ledger,
     pub trees: StateTree,
     pub history: AppendTree,
-    pub log: BlockLog,
+    pub blocks: Blocks,
     pub index: Index,
     pub checkpoints: CheckpointStore,
     pub tip: Tip,
+    /// The newest final header; without votes when not even the genesis is certified yet.
     pub last: SignedHeader,
+    pub kind: OpenedAs,
 }
 
-/// Opens the ledger in `config.data`, writing block 0 on the first start.
-pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenLedgerError> {
-    let dir = &config.data;
-    let genesis = data::load_genesis(dir)?;
-    let voter = data::load_voter(dir, &genesis)?;
-    if genesis.voters.len() != 1 {
-        return Err(OpenLedgerError::NeedsCluster(genesis.voters.len()));
-    }
-    let chain = genesis.chain_id();
-    let options = LogOptions { segment_bytes: config.segment_bytes, first_height: 0 };
-    let log_dir = data::log_path(dir);
-    let (mut log, report) = BlockLog::open(disk.clone(), &log_dir, chain.0.0, options)?;
+/// What is written to.
+pub(crate) enum OpenedAs {
+    /// A ledger of one node.
+    Alone { log: BlockLog, voter: Voter },
+    /// A member of a cluster: the engine opens its log itself, from the same directory.
+    Member { log: BlockLog, certificates: BlockLog },
+}
+
+fn log_options(config: &Config) -> LogOptions {
+    LogOptions { segment_bytes: config.segment_bytes, first_height: 0 }
+}
+
+fn open_log(
+    config: &Config,
+    disk: &Arc<dyn Disk>,
+    chain: ChainId,
+    path: &Path,
+) -> Result<BlockLog, OpenLedgerError> {
+    let (log, report) = BlockLog::open(disk.clone(), path, chain.0.0, log_options(config))?;
     if report.truncated_bytes > 0 {
         tracing::warn!(
             bytes = report.truncated_bytes,
+            path = %path.display(),
             "a write that never finished was cut from the end of the log; nothing acknowledged was in it"
         );
     }
+    Ok(log)
+}
+
+/// Opens the ledger in `config.data` that this node keeps alone, writing block 0 on the first
+/// start.
+pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenLedgerError> {
+    let dir = &config.data;
+    let genesis = data::load_genesis(dir)?;
+    if genesis.voters.len() != 1 {
+        return Err(OpenLedgerError::NeedsCluster(genesis.voters.len()));
+    }
+    let voter = data::load_voter(dir, &genesis)?;
+    let chain = genesis.chain_id();
+    let mut log = open_log(config, &disk, chain, &data::log_path(dir))?;
     let checkpoints = CheckpointStore::open(disk, &data::checkpoints_path(dir), chain.0.0)?;
     let index = open_index(&data::index_path(dir))?;
     check_nothing_lost(log.next_height(), &checkpoints, index.indexed_height())?;
     if log.next_height() == 0 {
         let (mut block, _, _) = genesis_block(&genesis);
-        let hash = block.header.hash();
-        block.certificate = certify(&voter, &Hash::ZERO, &block.header);
-        let bytes = encode_block(&block);
-        log.append(&[BlockRef { height: 0, header_hash: hash.0, bytes: &bytes }])?;
+        block.certificate = certify(&voter, &measurement(), &block.header);
+        append_block(&mut log, &block)?;
     }
-    let reader = log.reader();
-    let (ledger, trees, transactions, last) = match restore(&genesis, &reader, Some(&checkpoints)) {
+    let blocks = Blocks::new(chain, log.reader(), None);
+    let kind = OpenedAs::Alone { log, voter };
+    restored(genesis, blocks, index, checkpoints, kind)
+}
+
+/// Opens the ledger of a member of a cluster: state up to the last certified height. What the
+/// engine's log holds above is executed when the engine says that it is committed.
+pub(crate) fn open_member(
+    config: &Config,
+    disk: Arc<dyn Disk>,
+    recent: Recent,
+) -> Result<Opened, OpenLedgerError> {
+    let dir = &config.data;
+    let genesis = data::load_genesis(dir)?;
+    let chain = genesis.chain_id();
+    let log = open_log(config, &disk, chain, &data::log_path(dir))?;
+    let certificates = open_log(config, &disk, chain, &data::certificates_path(dir))?;
+    let mut genesis_log = open_log(config, &disk, chain, &data::genesis_log_path(dir))?;
+    let checkpoints = CheckpointStore::open(disk, &data::checkpoints_path(dir), chain.0.0)?;
+    let index = open_index(&data::index_path(dir))?;
+    check_nothing_lost(certificates.next_height(), &checkpoints, index.indexed_height())?;
+    if log.next_height() < certificates.next_height() {
+        return Err(OpenLedgerError::LostBlocks {
+            log_end: log.next_height().checked_sub(1),
+            evidence: "a certificate",
+            height: certificates.next_height() - 1,
+        });
+    }
+    if genesis_log.next_height() == 0 {
+        append_block(&mut genesis_log, &genesis_block(&genesis).0)?;
+    }
+    let logs = ClusterLogs {
+        certificates: certificates.reader(),
+        recent,
+        genesis: genesis_log.reader(),
+    };
+    let blocks = Blocks::new(chain, log.reader(), Some(logs));
+    restored(genesis, blocks, index, checkpoints, OpenedAs::Member { log, certificates })
+}
+
+fn append_block(log: &mut BlockLog, block: &Block) -> Result<(), OpenLedgerError> {
+    let header_hash = block.header.hash().0;
+    let bytes = encode_block(block);
+    log.append(&[BlockRef { height: block.header.height, header_hash, bytes: &bytes }])?;
+    Ok(())
+}
+
+fn restored(
+    genesis: Genesis,
+    blocks: Blocks,
+    index: Index,
+    checkpoints: CheckpointStore,
+    kind: OpenedAs,
+) -> Result<Opened, OpenLedgerError> {
+    let (ledger, trees, transactions, last) = match restore(&genesis, &blocks, Some(&checkpoints)) {
         Err(OpenLedgerError::StateMismatch { .. }) => {
             tracing::warn!("checkpoints don't fit the log; restoring from the log alone");
-            restore(&genesis, &reader, None)?
+            restore(&genesis, &blocks, None)?
         }
         restored => restored?,
     };
-    let history = restore_history(&reader, &last)?;
+    let history = restore_history(&blocks, &last)?;
     let tip = Tip {
         height: last.header.height,
         header_hash: last.header.hash(),
         time_ms: last.header.time_ms,
         transactions,
     };
-    Ok(Opened { genesis, voter, ledger, trees, history, log, index, checkpoints, tip, last })
+    Ok(Opened { genesis, ledger, trees, history, blocks, index, checkpoints, tip, last, kind })
 }
 
 /// The tree over all header hashes, as the log's tables give them; the last header tells whether
 /// they are right.
-fn restore_history(log: &LogReader, last: &SignedHeader) -> Result<AppendTree, OpenLedgerError> {
+fn restore_history(blocks: &Blocks, last: &SignedHeader) -> Result<AppendTree, OpenLedgerError> {
     let mut history = AppendTree::new();
-    for hash in log.header_hashes(0..last.header.height)? {
+    for hash in blocks.header_hashes(0..last.header.height)? {
         history.push(Hash(hash));
     }
     let height = last.header.height;
@@ -208,12 +284,16 @@ type Restored = (Ledger, StateTree, u64, SignedHeader);
 /// Partitions from their checkpoints, then the log from the lowest of them on.
 fn restore(
     genesis: &Genesis,
-    log: &LogReader,
+    blocks: &Blocks,
     checkpoints: Option<&CheckpointStore>,
 ) -> Result<Restored, OpenLedgerError> {
-    let chain = genesis.chain_id();
+    if blocks.next_height() == 0 {
+        // A member whose first votes are still to come.
+        let (block, ledger, trees) = genesis_block(genesis);
+        return Ok((ledger, trees, 0, SignedHeader { header: block.header, certificate: no_votes() }));
+    }
     let mut ledger = Ledger::new(genesis);
-    let tip_height = log.next_height().saturating_sub(1);
+    let tip_height = blocks.next_height().saturating_sub(1);
     // The first height that a partition still needs.
     let mut needs_from = [0u64; PARTITIONS];
     let (mut counted_to, mut transactions) = (None, 0u64);
@@ -238,7 +318,7 @@ fn restore(
     let start = needs_from.iter().copied().min().unwrap_or(0).min(tip_height);
     let mut last = None;
     for height in start..=tip_height {
-        let block = read_from(log, chain, height)?;
+        let block = blocks.read(height)?;
         ledger.redo(&block, |partition| {
             needs_from.get(usize::from(partition)).is_none_or(|from| *from <= height)
         });

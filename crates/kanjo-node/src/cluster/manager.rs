@@ -1,0 +1,428 @@
+//! Keeps the cluster in order: the engine's voters in line with the membership, members that left
+//! or were ejected back in, unreachable voters out, lost certificates fetched.
+//!
+//! ```text
+//!  membership (ledger) ≠ voters (engine)   leader: pause, change the engine's voters, go on
+//!  voter unreachable for the set time      leader: ask the others; a majority agrees: Eject
+//!  own status left, ejected, standby       caught up: sign Return, send it to the leader
+//!  committed, computed, not certified      repeat own votes, fetch certificates
+//! ```
+//! Everything that changes the membership is a notice that the ledger checks; this is only who asks.
+
+use crate::cluster::ClusterState;
+use crate::cluster::fetch;
+use crate::cluster::finality::Event;
+use crate::cluster::signing::ToSign;
+use crate::shared::{Shared, ToSequencer};
+use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
+use crossbeam_channel::Sender;
+use kanjo_consensus::engine::{Engine, EngineState, Role};
+use kanjo_link::bus::Topic;
+use kanjo_types::codec;
+use kanjo_types::membership::{MemberStatus, Membership, Notice, Statement};
+use openraft_rt_tokio::TokioRuntime;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+
+/// How often the manager looks.
+const TICK: Duration = Duration::from_millis(100);
+/// How long a call to another member may take.
+const CALL: Duration = Duration::from_secs(2);
+/// A height that is committed and not final for so long has lost votes.
+const STUCK: Duration = Duration::from_millis(300);
+/// How long a pause of block making may last.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// A node this close to the leader's log may vote.
+const LAG_MAX: u64 = 64;
+
+/// What the manager is told.
+pub(crate) enum ToManager {
+    /// A member asks on topic notices.
+    Asked { from: u16, body: Bytes, reply: oneshot::Sender<Result<Bytes, String>> },
+    /// A member measured something.
+    Measured { from: u16, body: Bytes },
+    /// Leave the quorum before a planned stop.
+    Leave(oneshot::Sender<Result<(), String>>),
+}
+
+/// Between managers.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+enum Question {
+    /// To the leader: bring this notice to the ledger.
+    Take { notice: Notice, statements: Vec<Statement> },
+    /// To a voter: do you find these members unreachable too?
+    Eject { epoch: u64, members: Vec<u16> },
+}
+
+/// The manager's parts.
+pub(crate) struct Manager {
+    pub shared: Arc<Shared>,
+    pub cluster: Arc<ClusterState>,
+    pub engine: Engine<TokioRuntime>,
+    pub finality: Sender<Event>,
+    pub sequencer: Sender<ToSequencer>,
+    pub signer: Sender<ToSign>,
+    pub asked: mpsc::UnboundedReceiver<ToManager>,
+    pub notices: mpsc::UnboundedReceiver<Notice>,
+    pub reachable: Arc<dyn Fn() -> BTreeSet<u16> + Send + Sync>,
+    pub eject_after: Duration,
+    pub state: View,
+}
+
+/// What the manager remembers.
+pub(crate) struct View {
+    /// Since when a member can't be reached.
+    unreachable: BTreeMap<u16, Instant>,
+    /// The newest final height and since when.
+    tip: (u64, Instant),
+    led: bool,
+    next_ask: Instant,
+    /// The node stops as planned: it does not ask for its vote again.
+    leaving: bool,
+}
+
+impl Default for View {
+    fn default() -> Self {
+        let now = Instant::now();
+        Self { unreachable: BTreeMap::new(), tip: (0, now), led: false, next_ask: now, leaving: false }
+    }
+}
+
+/// Voters needed for a quorum of `count`.
+fn quorum(count: usize) -> usize {
+    count / 2 + 1
+}
+
+/// Those of `down` whose ejection makes the quorum smaller; nothing when it would not (mission M3:
+/// 4 → 3, 5 → 3, not 3 → 2).
+pub(crate) fn ejectable(membership: &Membership, down: &BTreeSet<u16>) -> Vec<u16> {
+    let voters: Vec<(u16, bool)> =
+        membership.voters().map(|(number, member)| (number, member.executes())).collect();
+    let left = voters.iter().filter(|(number, _)| !down.contains(number));
+    let (left_count, executors) = left.fold((0usize, 0usize), |(count, executors), (_, executes)| {
+        (count + 1, executors + usize::from(*executes))
+    });
+    let lowers = quorum(left_count) < quorum(voters.len());
+    if !lowers || executors == 0 || left_count < quorum(voters.len()) {
+        return Vec::new();
+    }
+    voters.iter().map(|(number, _)| *number).filter(|number| down.contains(number)).collect()
+}
+
+impl Manager {
+    /// Works until the node stops.
+    pub(crate) async fn run(mut self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tick().await,
+                asked = self.asked.recv() => match asked {
+                    Some(ToManager::Asked { from, body, reply }) => {
+                        let answer = self.answer(from, &body).await;
+                        let _ = reply.send(answer);
+                    }
+                    Some(ToManager::Measured { .. }) => {}
+                    Some(ToManager::Leave(reply)) => {
+                        let left = self.leave().await;
+                        let _ = reply.send(left);
+                    }
+                    None => return,
+                },
+                notice = self.notices.recv() => match notice {
+                    Some(notice) => self.bring(notice, Vec::new()).await,
+                    None => return,
+                },
+            }
+            if self.shared.stopping() {
+                return;
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let engine = self.engine.now();
+        self.follow_role(&engine);
+        self.look_who_is_there();
+        self.unstick(&engine).await;
+        if engine.role == Role::Leader {
+            self.align_voters(&engine).await;
+            self.eject().await;
+        }
+        self.come_back(&engine).await;
+    }
+
+    fn follow_role(&mut self, engine: &EngineState) {
+        let leads = engine.role == Role::Leader;
+        if self.state.led && !leads {
+            let _ = self.finality.send(Event::Role { leads: false });
+        }
+        self.state.led = leads;
+        if let Some(reason) = &engine.stopped
+            && !self.shared.stopping()
+        {
+            self.shared.fail(format!("the engine stopped: {reason}"));
+        }
+    }
+
+    fn look_who_is_there(&mut self) {
+        let reachable = (self.reachable)();
+        let membership = self.cluster.membership();
+        let now = Instant::now();
+        for (number, _) in membership.voters() {
+            if number == self.cluster.me || reachable.contains(&number) {
+                self.state.unreachable.remove(&number);
+            } else {
+                self.state.unreachable.entry(number).or_insert(now);
+            }
+        }
+    }
+
+    fn down(&self) -> BTreeSet<u16> {
+        let is_down = |since: &&Instant| since.elapsed() >= self.eject_after;
+        let down = self.state.unreachable.iter().filter(|(_, since)| is_down(since));
+        down.map(|(number, _)| *number).collect()
+    }
+
+    // ---- Lost votes ----
+
+    async fn unstick(&mut self, engine: &EngineState) {
+        let tip = self.shared.log.next_height();
+        if tip != self.state.tip.0 {
+            self.state.tip = (tip, Instant::now());
+            return;
+        }
+        let is_behind = engine.committed.is_some_and(|committed| committed >= tip);
+        if !is_behind || self.state.tip.1.elapsed() < STUCK || Instant::now() < self.state.next_ask {
+            return;
+        }
+        self.state.next_ask = Instant::now() + STUCK;
+        self.cluster.repeat_votes(tip);
+        let peers = (self.reachable)();
+        let request = fetch::Request::Certificates { from: tip, count: fetch::CERTIFICATES_MAX };
+        let body = Bytes::from(codec::to_bytes(&request));
+        let leader = engine.leader.filter(|leader| peers.contains(leader));
+        for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
+            let answer = self.cluster.bus.call(peer, Topic::Fetch, body.clone(), CALL).await;
+            let Ok(answer) = answer else { continue };
+            if let Ok(fetch::Answer::Certificates(signed)) = codec::from_bytes(&answer)
+                && !signed.is_empty()
+            {
+                // More may be there: ask again at once.
+                self.state.next_ask = Instant::now();
+                let _ = self.finality.send(Event::Fetched(signed));
+                return;
+            }
+        }
+    }
+
+    // ---- The engine's voters ----
+
+    /// Brings the engine's voters in line with the membership of the ledger.
+    async fn align_voters(&mut self, engine: &EngineState) {
+        let membership = self.cluster.membership();
+        let wanted: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
+        let follows = |status| {
+            matches!(status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected)
+        };
+        let learners = membership.numbered().filter(|(_, member)| follows(member.status));
+        let learners: BTreeSet<u16> = learners.map(|(number, _)| number).collect();
+        if engine.voters.as_slice() == [wanted.clone()] && engine.learners == learners {
+            return;
+        }
+        tracing::info!(?wanted, ?learners, now = ?engine.voters, "changing the engine's voters");
+        if !wanted.contains(&self.cluster.me) {
+            // This node left: another one must lead, and do this.
+            return self.hand_over(&wanted).await;
+        }
+        if !self.pause().await {
+            return;
+        }
+        if let Err(error) = self.engine.change_voters(wanted, learners).await {
+            tracing::warn!(%error, "the engine's voters were not changed; trying again");
+        }
+        let _ = self.sequencer.send(ToSequencer::Resume);
+    }
+
+    async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
+        let reachable = (self.reachable)();
+        let progress = self.engine.now().progress;
+        let best = voters.iter().filter(|voter| reachable.contains(voter));
+        let best = best.max_by_key(|voter| progress.get(voter).copied().flatten());
+        if let Some(best) = best
+            && let Err(error) = self.engine.transfer_leader(*best).await
+        {
+            tracing::warn!(%error, to = best, "leadership was not handed over");
+        }
+    }
+
+    /// No blocks are made from here on, and all that were are committed.
+    async fn pause(&self) -> bool {
+        let _ = self.sequencer.send(ToSequencer::Pause);
+        let (reply, drained) = oneshot::channel();
+        if self.sequencer.send(ToSequencer::Mark(reply)).is_err() {
+            return false;
+        }
+        let is_drained = tokio::time::timeout(PAUSE_MAX, drained).await;
+        if !matches!(is_drained, Ok(Ok(()))) {
+            let _ = self.sequencer.send(ToSequencer::Resume);
+            return false;
+        }
+        true
+    }
+
+    // ---- Ejection ----
+
+    async fn eject(&mut self) {
+        let membership = self.cluster.membership();
+        let members = ejectable(&membership, &self.down());
+        if members.is_empty() || Instant::now() < self.state.next_ask {
+            return;
+        }
+        self.state.next_ask = Instant::now() + CALL;
+        let (epoch, notice) = (membership.epoch, Notice::Eject { members: members.clone() });
+        let mut statements = BTreeMap::new();
+        match self.sign(epoch, &notice).await {
+            Ok(own) => statements.insert(own.member, own),
+            Err(error) => return tracing::warn!(%error, "no statement for an ejection"),
+        };
+        let question = Question::Eject { epoch, members: members.clone() };
+        let body = Bytes::from(codec::to_bytes(&question));
+        for (number, _) in membership.voters() {
+            if number == self.cluster.me || members.contains(&number) {
+                continue;
+            }
+            let answer = self.cluster.bus.call(number, Topic::Notices, body.clone(), CALL).await;
+            match answer.map(|bytes| codec::from_bytes::<Statement>(&bytes)) {
+                Ok(Ok(statement)) if statement.member == number => {
+                    statements.insert(number, statement);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::info!(number, %error, "does not agree to an ejection"),
+            }
+        }
+        if statements.len() < membership.quorum() {
+            return;
+        }
+        tracing::warn!(?members, "ejecting members that a majority can't reach");
+        let statements = statements.into_values().collect();
+        let _ = self.sequencer.send(ToSequencer::Notice(notice, statements));
+    }
+
+    async fn sign(&self, epoch: u64, notice: &Notice) -> Result<Statement, String> {
+        let (reply, answer) = oneshot::channel();
+        let notice = Box::new(notice.clone());
+        self.signer
+            .send(ToSign::Notice { epoch, notice, reply })
+            .map_err(|_| "stopping".to_owned())?;
+        answer.await.map_err(|_| "stopping".to_owned())?
+    }
+
+    async fn answer(&mut self, from: u16, body: &[u8]) -> Result<Bytes, String> {
+        match codec::from_bytes(body).map_err(|error| error.to_string())? {
+            Question::Take { notice, statements } => {
+                if self.engine.now().role != Role::Leader {
+                    return Err("this node does not lead".to_owned());
+                }
+                tracing::info!(from, ?notice, "a member's notice");
+                self.sequencer
+                    .try_send(ToSequencer::Notice(notice, statements))
+                    .map_err(|error| error.to_string())?;
+                Ok(Bytes::new())
+            }
+            Question::Eject { epoch, members } => {
+                let membership = self.cluster.membership();
+                if membership.epoch != epoch {
+                    return Err(format!("the epoch here is {}", membership.epoch));
+                }
+                let down = self.down();
+                if let Some(here) = members.iter().find(|member| !down.contains(member)) {
+                    return Err(format!("member {here} can be reached from here"));
+                }
+                let statement = self.sign(epoch, &Notice::Eject { members }).await?;
+                Ok(Bytes::from(codec::to_bytes(&statement)))
+            }
+        }
+    }
+
+    // ---- Coming back and leaving ----
+
+    /// Brings a notice to the ledger, by way of the leader.
+    async fn bring(&mut self, notice: Notice, statements: Vec<Statement>) {
+        let engine = self.engine.now();
+        if engine.role == Role::Leader {
+            let _ = self.sequencer.try_send(ToSequencer::Notice(notice, statements));
+            return;
+        }
+        let Some(leader) = engine.leader else { return };
+        let body = Bytes::from(codec::to_bytes(&Question::Take { notice, statements }));
+        if let Err(error) = self.cluster.bus.call(leader, Topic::Notices, body, CALL).await {
+            tracing::info!(%error, "the leader did not take a notice");
+        }
+    }
+
+    async fn come_back(&mut self, engine: &EngineState) {
+        let membership = self.cluster.membership();
+        let Some(me) = membership.member(self.cluster.me) else { return };
+        let away =
+            matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
+        let is_behind = match (engine.committed, self.shared.log.next_height()) {
+            (Some(committed), next) => committed.saturating_sub(next) > LAG_MAX,
+            (None, _) => true,
+        };
+        let knows_leader = engine.leader.is_some();
+        if self.state.leaving || !away || is_behind || !knows_leader {
+            return;
+        }
+        if Instant::now() < self.state.next_ask {
+            return;
+        }
+        self.state.next_ask = Instant::now() + CALL;
+        let notice = Notice::Return { member: self.cluster.me };
+        match self.sign(membership.epoch, &notice).await {
+            Ok(statement) => self.bring(notice, vec![statement]).await,
+            Err(error) => tracing::warn!(%error, "the sentinel signs no return"),
+        }
+    }
+
+    /// Leaves the quorum before a planned stop: hands leadership over, signs the notice, and waits
+    /// until the others go on without it.
+    async fn leave(&mut self) -> Result<(), String> {
+        self.state.leaving = true;
+        let give_up_at = Instant::now() + PAUSE_MAX;
+        while Instant::now() < give_up_at {
+            let membership = self.cluster.membership();
+            let me = self.cluster.me;
+            let is_voter = membership.member(me).is_some_and(|member| member.votes());
+            let voters: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
+            let executors = membership.voters().filter(|(_, member)| member.executes());
+            let is_last = executors.filter(|(number, _)| *number != me).count() == 0;
+            let engine = self.engine.now();
+            if is_last {
+                return Ok(());
+            }
+            let is_out = !engine.voters.iter().any(|set| set.contains(&me));
+            if !is_voter && (is_out || engine.role != Role::Leader) {
+                return Ok(());
+            }
+            if engine.role == Role::Leader {
+                let others: BTreeSet<u16> = voters.iter().copied().filter(|n| *n != me).collect();
+                if self.pause().await {
+                    self.hand_over(&others).await;
+                }
+            } else if is_voter {
+                let notice = Notice::Leave { member: me };
+                let statement = self.sign(membership.epoch, &notice).await?;
+                self.bring(notice, vec![statement]).await;
+            }
+            for _ in 0..5 {
+                tokio::time::sleep(TICK).await;
+                self.follow_role(&self.engine.now());
+            }
+        }
+        Err("the cluster did not take the notice of leaving in time; stopping all the same".to_owned())
+    }
+}

@@ -1,0 +1,143 @@
+//! The thread that talks to the sentinel: votes, proposals, statements. What has gathered while one
+//! request was under way goes with the next, so that the sentinel's durable guard is written once
+//! for many.
+
+use crate::cluster::ClusterState;
+use crate::cluster::finality::Event;
+use crate::metrics::Stage;
+use crate::shared::Shared;
+use crossbeam_channel::{Receiver, Sender};
+use kanjo_consensus::boundary::{Notary, NotaryError, ProposalRequest};
+use kanjo_consensus::vote::SignedVote;
+use kanjo_link::bus::BoxFuture;
+use kanjo_sentinel::client::{Signer, SignerError, VoteRequest};
+use kanjo_types::Hash;
+use kanjo_types::membership::{Notice, Statement};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Most requests in one message to the sentinel.
+const BATCH_MAX: usize = 64;
+/// How long a sentinel that does not answer is left alone.
+const PAUSE: Duration = Duration::from_millis(200);
+
+type Signatures = Result<Vec<[u8; 64]>, NotaryError>;
+
+/// What is to be signed.
+pub(crate) enum ToSign {
+    /// This node's vote for a committed and executed height.
+    Vote { epoch: u64, height: u64, header: Hash, challenge: Hash },
+    /// Entries that this node, as leader, is about to append.
+    Proposals { requests: Vec<ProposalRequest>, reply: oneshot::Sender<Signatures> },
+    /// A statement about a member.
+    Notice { epoch: u64, notice: Box<Notice>, reply: oneshot::Sender<Result<Statement, String>> },
+    /// Evidence of integrity for a nonce.
+    Evidence { nonce: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, String>> },
+}
+
+/// The thread's work.
+pub(crate) struct Signing {
+    pub shared: Arc<Shared>,
+    pub cluster: Arc<ClusterState>,
+    pub requests: Receiver<ToSign>,
+    pub finality: Sender<Event>,
+    pub signer: Box<dyn Signer>,
+}
+
+impl Signing {
+    /// Works until everybody who may ask is gone, or the node stops.
+    pub(crate) fn run(mut self) {
+        let cpu = self.shared.metrics.thread(Stage::Certificate);
+        let mut votes: Vec<VoteRequest> = Vec::new();
+        loop {
+            let first = if votes.is_empty() {
+                match self.requests.recv() {
+                    Ok(request) => Some(request),
+                    Err(_) => return,
+                }
+            } else {
+                self.requests.try_recv().ok()
+            };
+            for request in first.into_iter().chain(self.requests.try_iter().take(BATCH_MAX)) {
+                match request {
+                    ToSign::Vote { epoch, height, header, challenge } => {
+                        votes.push(VoteRequest { epoch, height, header, challenge });
+                    }
+                    other => self.answer(other),
+                }
+            }
+            if !votes.is_empty() && !self.vote(&mut votes) {
+                if self.shared.stopping() {
+                    return;
+                }
+                std::thread::sleep(PAUSE);
+            }
+            cpu.lap();
+        }
+    }
+
+    fn answer(&mut self, request: ToSign) {
+        match request {
+            ToSign::Vote { .. } => {}
+            ToSign::Proposals { requests, reply } => {
+                let signed = self.signer.proposals(&requests);
+                let _ = reply.send(signed.map_err(notary_error));
+            }
+            ToSign::Notice { epoch, notice, reply } => {
+                let signed = self.signer.notice(epoch, &notice);
+                let _ = reply.send(signed.map_err(|error| error.to_string()));
+            }
+            ToSign::Evidence { nonce, reply } => {
+                let evidence = self.signer.evidence(&nonce);
+                let _ = reply.send(evidence.map_err(|error| error.to_string()));
+            }
+        }
+    }
+
+    /// Asks for votes; false when the sentinel can't be reached and they are to be asked again.
+    fn vote(&mut self, requests: &mut Vec<VoteRequest>) -> bool {
+        let batch: Vec<VoteRequest> = requests.iter().take(BATCH_MAX).cloned().collect();
+        match self.signer.votes(&batch) {
+            Ok(votes) => {
+                requests.drain(..batch.len());
+                self.cluster.sentinel_answers();
+                let signed = batch.into_iter().zip(votes).filter_map(|(request, vote)| {
+                    let VoteRequest { epoch, height, header, .. } = request;
+                    match vote {
+                        Ok(vote) => Some(SignedVote { epoch, height, header, vote }),
+                        Err(refusal) => {
+                            // It signed another header at this height, or this one is long past.
+                            tracing::error!(height, %refusal, "the sentinel does not vote");
+                            self.cluster.sentinel_refuses(format!("height {height}: {refusal}"));
+                            None
+                        }
+                    }
+                });
+                let signed: Vec<SignedVote> = signed.collect();
+                self.cluster.publish_votes(&signed);
+                let _ = self.finality.send(Event::Signed(signed));
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the sentinel does not answer");
+                self.cluster.sentinel_silent(error.to_string());
+                !matches!(error, SignerError::Unreachable(_))
+            }
+        }
+    }
+}
+
+/// Has entries of the log signed for the engine.
+pub(crate) struct SentinelNotary(pub Sender<ToSign>);
+
+impl Notary for SentinelNotary {
+    fn sign(&self, requests: Vec<ProposalRequest>) -> BoxFuture<'static, Signatures> {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.0.send(ToSign::Proposals { requests, reply });
+        Box::pin(async move {
+            asked.map_err(|_| NotaryError::Unreachable("the node is stopping".to_owned()))?;
+            answer.await.map_err(|_| NotaryError::Unreachable("the node is stopping".to_owned()))?
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! What the threads of a member share about the cluster.
+
+use crate::blocks::Recent;
+use kanjo_consensus::vote::{SignedVote, encode_votes};
+use kanjo_link::bus::{Bus, Topic};
+use kanjo_proof::trust::SignedHeader;
+use kanjo_types::membership::{Membership, Notice};
+use kanjo_types::{Certificate, ChainId};
+use parking_lot::{Mutex, RwLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// Own votes kept, to be sent again to those who missed them.
+const VOTES_KEPT: usize = 64;
+/// Doubts kept for the status page.
+const DOUBTS_KEPT: usize = 64;
+
+/// How the sentinel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SentinelState {
+    /// Nothing was asked yet.
+    #[default]
+    Unknown,
+    /// It votes.
+    Answers,
+    /// It can't be reached; why.
+    Silent(String),
+    /// It refuses to vote; why.
+    Refuses(String),
+}
+
+/// See the [module](self).
+pub(crate) struct ClusterState {
+    pub chain: ChainId,
+    /// This member's number.
+    pub me: u16,
+    pub is_witness: bool,
+    pub recent: Recent,
+    pub bus: Arc<dyn Bus>,
+    /// Term in which this node leads; 0 when it does not.
+    pub leading_term: AtomicU64,
+    membership: RwLock<Arc<Membership>>,
+    sentinel: Mutex<SentinelState>,
+    doubts: Mutex<BTreeMap<u16, (Instant, String)>>,
+    votes: Mutex<VecDeque<SignedVote>>,
+    notices: mpsc::UnboundedSender<Notice>,
+}
+
+impl ClusterState {
+    pub(crate) fn new(
+        me: u16,
+        chain: ChainId,
+        membership: Arc<Membership>,
+        recent: Recent,
+        bus: Arc<dyn Bus>,
+        notices: mpsc::UnboundedSender<Notice>,
+    ) -> Self {
+        let is_witness = membership.member(me).is_some_and(|me| !me.executes());
+        Self {
+            chain,
+            me,
+            is_witness,
+            recent,
+            bus,
+            leading_term: AtomicU64::new(0),
+            membership: RwLock::new(membership),
+            sentinel: Mutex::default(),
+            doubts: Mutex::default(),
+            votes: Mutex::default(),
+            notices,
+        }
+    }
+
+    /// The newest membership that this node has executed.
+    pub(crate) fn membership(&self) -> Arc<Membership> {
+        self.membership.read().clone()
+    }
+
+    pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
+        tracing::info!(epoch = membership.epoch, "membership");
+        *self.membership.write() = membership;
+    }
+
+    /// Does this node lead in `term`?
+    pub(crate) fn leads_in(&self, term: u64) -> bool {
+        self.leading_term.load(Ordering::Acquire) == term
+    }
+
+    // ---- Certificates and votes ----
+
+    /// A certificate that can be read before it is on disk.
+    pub(crate) fn keep_recent(&self, signed: &SignedHeader) {
+        self.recent.write().insert(signed.header.height, signed.clone());
+    }
+
+    /// Later votes make a certificate stronger, as long as it is not on disk.
+    pub(crate) fn strengthen(&self, height: u64, certificate: Certificate) {
+        if let Some(signed) = self.recent.write().get_mut(&height) {
+            signed.certificate = certificate;
+        }
+    }
+
+    pub(crate) fn publish_votes(&self, votes: &[SignedVote]) {
+        if votes.is_empty() {
+            return;
+        }
+        self.bus.publish(Topic::Votes, encode_votes(votes));
+        let mut kept = self.votes.lock();
+        kept.extend(votes.iter().copied());
+        let surplus = kept.len().saturating_sub(VOTES_KEPT);
+        kept.drain(..surplus);
+    }
+
+    /// Sends own votes above `height` again: a message may have been lost.
+    pub(crate) fn repeat_votes(&self, above: u64) {
+        let votes: Vec<SignedVote> =
+            self.votes.lock().iter().filter(|vote| vote.height >= above).copied().collect();
+        if !votes.is_empty() {
+            self.bus.publish(Topic::Votes, encode_votes(&votes));
+        }
+    }
+
+    // ---- What is wrong ----
+
+    pub(crate) fn note_doubt(&self, member: u16, why: String) {
+        let mut doubts = self.doubts.lock();
+        if doubts.len() < DOUBTS_KEPT || doubts.contains_key(&member) {
+            doubts.insert(member, (Instant::now(), why));
+        }
+    }
+
+    /// Doubts by member, with their age in milliseconds.
+    pub(crate) fn doubts(&self) -> Vec<(u16, u64, String)> {
+        let doubts = self.doubts.lock();
+        let age = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        doubts.iter().map(|(member, (at, why))| (*member, age(at), why.clone())).collect()
+    }
+
+    /// A notice to be brought to the ledger.
+    pub(crate) fn offer_notice(&self, notice: Notice) {
+        let _ = self.notices.send(notice);
+    }
+
+    pub(crate) fn sentinel(&self) -> SentinelState {
+        self.sentinel.lock().clone()
+    }
+
+    pub(crate) fn sentinel_answers(&self) {
+        *self.sentinel.lock() = SentinelState::Answers;
+    }
+
+    pub(crate) fn sentinel_silent(&self, why: String) {
+        *self.sentinel.lock() = SentinelState::Silent(why);
+    }
+
+    pub(crate) fn sentinel_refuses(&self, why: String) {
+        *self.sentinel.lock() = SentinelState::Refuses(why);
+    }
+}
