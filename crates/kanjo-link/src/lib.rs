@@ -1,0 +1,14 @@
+//! Links between a ledger's processes.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod bus;
+pub mod channel;
+pub mod frame;
+pub mod keys;
+pub mod session;
+
+pub use bus::{BoxFuture, Bus, BusError, Handler, Topic};
+pub use channel::BlockingChannel;
+pub use keys::{LinkKey, PublicLinkKey};
+pub use session::{Identity, LinkError};
