@@ -20,15 +20,18 @@ pub(crate) enum Stage {
     Tree,
     /// Append and sync.
     Log,
+    /// Votes and certificates.
+    Certificate,
     /// Indexes and checkpoints.
     Background,
 }
 
-const STAGES: [(Stage, &str); 5] = [
+const STAGES: [(Stage, &str); 6] = [
     (Stage::Signature, "signature"),
     (Stage::Execution, "execution"),
     (Stage::Tree, "tree"),
     (Stage::Log, "log"),
+    (Stage::Certificate, "certificate"),
     (Stage::Background, "background"),
 ];
 

@@ -1,24 +1,33 @@
 //! Starting and stopping a node: its threads and their order.
 
-use crate::background::{run_checkpoint_clock, run_checkpointer, run_indexer};
+use crate::background::{
+    PartitionCopy, ToIndex, run_checkpoint_clock, run_checkpointer, run_indexer,
+};
 use crate::clock::{Clock, SystemClock};
+use crate::cluster::{ClusterState, MemberThreads};
 use crate::config::Config;
 use crate::http;
 use crate::intake::Intake;
+use crate::measure::measurement;
 use crate::metrics::{Metrics, Stage};
+use crate::release::{Behind, Release};
 pub use crate::restart::OpenLedgerError;
-use crate::restart::{self, Opened};
-use crate::sealer::Sealer;
-use crate::sequencer::Sequencer;
+use crate::restart::{self, Opened, OpenedAs};
+use crate::sealer::{Next, Sealer, Sealing};
+use crate::sequencer::{Batch, Sequencer};
 use crate::shared::{Health, Shared, ToSequencer};
 use crate::writer::Writer;
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
+use kanjo_proof::state::StateTree;
+use kanjo_proof::trust::SignedHeader;
+use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::{Disk, RealDisk};
-use kanjo_types::ChainId;
+use kanjo_store::log::Preparer;
 use kanjo_types::record::PARTITIONS;
+use kanjo_types::{ChainId, Hash};
 use parking_lot::RwLock;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -42,6 +51,12 @@ pub enum StartError {
     /// A thread could not be started.
     #[error("can't start a thread: {0}")]
     Thread(io::Error),
+    /// The sentinel's vote key belongs to no member.
+    #[error("the sentinel's vote key {0} belongs to no member of this ledger; have the node admitted first")]
+    NoMember(String),
+    /// Something that only a member of a cluster needs.
+    #[error("{0}")]
+    Member(String),
 }
 
 /// The node did not stop cleanly. What was acknowledged is safe all the same.
@@ -65,6 +80,22 @@ pub struct RunningNode {
     workers: Vec<(&'static str, JoinHandle<()>)>,
     stages: Vec<(&'static str, JoinHandle<()>)>,
     background: Vec<(&'static str, JoinHandle<()>)>,
+    member: Option<MemberThreads>,
+}
+
+/// Why a node stopped by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Something is broken; a person must look.
+    Failed(String),
+    /// The ledger in memory was not the one that the cluster committed: stop it and start it again,
+    /// with this block marked as void if there is one.
+    Rewind {
+        /// What was found.
+        reason: String,
+        /// Height and header hash of a block that this node executed otherwise.
+        void: Option<(u64, Hash)>,
+    },
 }
 
 /// Blocks that may wait between two stages.
@@ -90,9 +121,9 @@ impl Drop for StopThreads {
     }
 }
 
-type Thread = (&'static str, JoinHandle<()>);
+pub(crate) type Thread = (&'static str, JoinHandle<()>);
 
-fn spawn(
+pub(crate) fn spawn(
     name: &'static str,
     shared: &Arc<Shared>,
     work: impl FnOnce() + Send + 'static,
@@ -109,7 +140,12 @@ fn spawn(
     handle.map(|handle| (name, handle)).map_err(StartError::Thread)
 }
 
-/// Starts the node in `config.data`.
+/// Binds the HTTP API's address.
+pub(crate) fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { address, source })
+}
+
+/// Starts the node in `config.data`, a ledger of one node.
 ///
 /// # Errors
 /// [`StartError`]; nothing is left running.
@@ -126,80 +162,157 @@ pub fn start_with(
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
 ) -> Result<RunningNode, StartError> {
-    let listener = std::net::TcpListener::bind(config.listen)
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let address = listener
-        .local_addr()
-        .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let opened = restart::open(&config, disk)?;
-    let Opened { genesis, voter, ledger, trees, history, log, index, checkpoints, tip, last } =
-        opened;
-    let shared = Arc::new(Shared {
-        chain: genesis.chain_id(),
-        config,
-        genesis,
-        clock,
-        ledger: RwLock::new(ledger),
-        tip: watch::Sender::new(tip),
-        health: watch::Sender::new(Health::Running),
-        history: RwLock::new(history),
-        log: log.reader(),
-        index: Arc::new(index),
-        blocks: broadcast::Sender::new(STREAM_QUEUE),
-        metrics: Metrics::default(),
-        in_flight: AtomicUsize::new(0),
-        stop: AtomicBool::new(false),
-    });
-    let mut cleanup = StopThreads(Some(shared.clone()));
-    let (to_sequencer, messages) = bounded(SEQUENCER_QUEUE);
-    let (to_sealer, batches) = bounded(STAGE_QUEUE);
+    let listener = bind(config.listen)?;
+    let mut opened = restart::open(&config, disk)?;
+    let Some(OpenedAs::Alone { log, voter }) = opened.kind.take() else {
+        return Err(StartError::Member("opened as a member of a cluster".to_owned()));
+    };
+    let sealing = Sealing::Alone { voter, measurement: measurement() };
+    let mut assembly = Assembly::new(config, clock, opened, None, sealing)?;
     let (to_writer, sealed) = bounded(STAGE_QUEUE);
-    let (to_index, to_be_indexed) = bounded(INDEX_QUEUE);
-    let (to_checkpointer, copies) = bounded(COPY_QUEUE);
-    let (intake, workers) = Intake::new(shared.clone());
-    let intake = Arc::new(intake);
+    assembly.seal_into(Next::Writer(to_writer))?;
+    assembly.prepare_segments_of(log.preparer())?;
+    let (index, copies) = assembly.behind()?;
+    let shared = assembly.shared.clone();
+    let release = Release { shared: shared.clone(), behind: Behind::Log { index, copies } };
+    let writer = Writer { shared: shared.clone(), log, sealed, release };
+    assembly.stages.push(spawn("writer", &shared, move || writer.run())?);
+    assembly.finish(listener, None)
+}
 
-    let mut worker_threads = Vec::new();
-    for _ in 0..shared.config.verify_threads() {
-        let (workers, shared_, sequencer) = (workers.clone(), shared.clone(), to_sequencer.clone());
-        let work = move || workers.work(&shared_, &sequencer);
-        worker_threads.push(spawn("signature", &shared, work)?);
+/// A node under construction: what every node has, alone or in a cluster.
+pub(crate) struct Assembly {
+    pub shared: Arc<Shared>,
+    intake: Arc<Intake>,
+    sequencer: Sender<ToSequencer>,
+    /// What the sealer will be made of.
+    unsealed: Option<(Receiver<Batch>, StateTree, Sealing, SignedHeader)>,
+    checkpoints: Option<CheckpointStore>,
+    workers: Vec<Thread>,
+    pub stages: Vec<Thread>,
+    background: Vec<Thread>,
+    cleanup: StopThreads,
+}
+
+impl Assembly {
+    /// Intake and sequencer run already.
+    pub(crate) fn new(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        opened: Opened,
+        cluster: Option<Arc<ClusterState>>,
+        sealing: Sealing,
+    ) -> Result<Self, StartError> {
+        let Opened { genesis, ledger, trees, history, blocks, index, checkpoints, .. } = opened;
+        let is_alone = cluster.is_none();
+        let shared = Arc::new(Shared {
+            chain: genesis.chain_id(),
+            config,
+            genesis,
+            clock,
+            ledger: RwLock::new(ledger),
+            tip: watch::Sender::new(opened.tip),
+            health: watch::Sender::new(Health::Running),
+            history: RwLock::new(history),
+            log: blocks,
+            index: Arc::new(index),
+            blocks: broadcast::Sender::new(STREAM_QUEUE),
+            metrics: Metrics::default(),
+            in_flight: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            pending_headers: RwLock::default(),
+            cluster,
+        });
+        let cleanup = StopThreads(Some(shared.clone()));
+        let (to_sequencer, messages) = bounded(SEQUENCER_QUEUE);
+        let (to_sealer, batches) = bounded(STAGE_QUEUE);
+        let (intake, jobs) = Intake::new(shared.clone());
+        let mut workers = Vec::new();
+        for _ in 0..shared.config.verify_threads() {
+            let (jobs, shared_, sequencer) = (jobs.clone(), shared.clone(), to_sequencer.clone());
+            workers.push(spawn("signature", &shared, move || jobs.work(&shared_, &sequencer))?);
+        }
+        let sequencer = Sequencer::new(shared.clone(), messages, to_sealer, is_alone);
+        let stages = vec![spawn("sequencer", &shared, move || sequencer.run())?];
+        Ok(Self {
+            shared,
+            intake: Arc::new(intake),
+            sequencer: to_sequencer,
+            unsealed: Some((batches, trees, sealing, opened.last)),
+            checkpoints: Some(checkpoints),
+            workers,
+            stages,
+            background: Vec::new(),
+            cleanup,
+        })
     }
-    drop(workers);
-    let preparer = log.preparer();
-    let sequencer = Sequencer::new(shared.clone(), messages, to_sealer);
-    let sealer = Sealer { shared: shared.clone(), batches, writer: to_writer, trees, voter, last };
-    let writer =
-        Writer { shared: shared.clone(), log, sealed, index: to_index, copies: to_checkpointer };
-    let stages = vec![
-        spawn("sequencer", &shared, move || sequencer.run())?,
-        spawn("sealer", &shared, move || sealer.run())?,
-        spawn("writer", &shared, move || writer.run())?,
-    ];
-    let (for_index, for_copies, for_clock, for_segments) =
-        (shared.clone(), shared.clone(), shared.clone(), shared.clone());
-    let clock_sequencer = to_sequencer.clone();
-    let background = vec![
-        spawn("index", &shared, move || run_indexer(&for_index, &to_be_indexed))?,
-        spawn("checkpoints", &shared, move || {
-            run_checkpointer(&for_copies, &checkpoints, &copies)
-        })?,
-        spawn("clock", &shared, move || run_checkpoint_clock(&for_clock, &clock_sequencer))?,
-        spawn("segments", &shared, move || prepare_segments(&for_segments, &preparer))?,
-    ];
-    let http = http::serve(listener, shared.clone(), intake.clone(), to_sequencer.clone())
-        .map_err(StartError::Thread)?;
-    cleanup.0 = None;
-    Ok(RunningNode {
-        shared,
-        address,
-        intake,
-        sequencer: to_sequencer,
-        http: Some(http),
-        workers: worker_threads,
-        stages,
-        background,
-    })
+
+    /// Where messages for the sequencer go.
+    pub(crate) fn sequencer(&self) -> Sender<ToSequencer> {
+        self.sequencer.clone()
+    }
+
+    /// Starts the sealer.
+    pub(crate) fn seal_into(&mut self, next: Next) -> Result<(), StartError> {
+        let Some((batches, trees, sealing, last)) = self.unsealed.take() else { return Ok(()) };
+        let sealer = Sealer { shared: self.shared.clone(), batches, next, trees, sealing, last };
+        self.stages.push(spawn("sealer", &self.shared, move || sealer.run())?);
+        Ok(())
+    }
+
+    /// Starts index and checkpoints; returns where they are told what to write.
+    pub(crate) fn behind(
+        &mut self,
+    ) -> Result<(Sender<ToIndex>, Sender<PartitionCopy>), StartError> {
+        let (to_index, to_be_indexed) = bounded(INDEX_QUEUE);
+        let (to_checkpointer, copies) = bounded(COPY_QUEUE);
+        let (for_index, for_copies, for_clock) =
+            (self.shared.clone(), self.shared.clone(), self.shared.clone());
+        let sequencer = self.sequencer.clone();
+        let index = move || run_indexer(&for_index, &to_be_indexed);
+        self.background.push(spawn("index", &self.shared, index)?);
+        if let Some(store) = self.checkpoints.take() {
+            let work = move || run_checkpointer(&for_copies, &store, &copies);
+            self.background.push(spawn("checkpoints", &self.shared, work)?);
+        }
+        let clock = move || run_checkpoint_clock(&for_clock, &sequencer);
+        self.background.push(spawn("clock", &self.shared, clock)?);
+        Ok((to_index, to_checkpointer))
+    }
+
+    /// Keeps the next segment of a log ready.
+    pub(crate) fn prepare_segments_of(&mut self, preparer: Preparer) -> Result<(), StartError> {
+        let shared = self.shared.clone();
+        let work = move || prepare_segments(&shared, &preparer);
+        self.background.push(spawn("segments", &self.shared, work)?);
+        Ok(())
+    }
+
+    /// Serves HTTP: the node runs.
+    pub(crate) fn finish(
+        mut self,
+        listener: TcpListener,
+        member: Option<MemberThreads>,
+    ) -> Result<RunningNode, StartError> {
+        let address = listener
+            .local_addr()
+            .map_err(|source| StartError::Listen { address: self.shared.config.listen, source })?;
+        let (shared, intake) = (self.shared.clone(), self.intake.clone());
+        let http = http::serve(listener, shared, intake, self.sequencer.clone())
+            .map_err(StartError::Thread)?;
+        self.cleanup.0 = None;
+        Ok(RunningNode {
+            shared: self.shared,
+            address,
+            intake: self.intake,
+            sequencer: self.sequencer,
+            http: Some(http),
+            workers: self.workers,
+            stages: self.stages,
+            background: self.background,
+            member,
+        })
+    }
 }
 
 /// Keeps the next segment of the log ready, so that appends don't wait for it.
@@ -217,7 +330,7 @@ fn prepare_segments(shared: &Shared, preparer: &kanjo_store::log::Preparer) {
     }
 }
 
-fn join(threads: Vec<Thread>) -> Result<(), StopError> {
+pub(crate) fn join(threads: Vec<Thread>) -> Result<(), StopError> {
     let mut panicked = None;
     for (name, handle) in threads {
         if handle.join().is_err() {
@@ -248,19 +361,38 @@ impl RunningNode {
 
     /// Waits until the node has stopped by itself, for example after a disk error; returns why.
     #[must_use]
-    pub fn wait_stopped(&self) -> String {
+    pub fn wait_stopped(&self) -> Ended {
         loop {
-            if let Health::Stopped(reason) = self.shared.health() {
-                return reason;
+            if let Some(ended) = self.ended() {
+                return ended;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Why the node has stopped by itself, if it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        match self.shared.health() {
+            Health::Stopped(reason) => Some(Ended::Failed(reason)),
+            Health::Rewinding { reason, void } => Some(Ended::Rewind { reason, void }),
+            Health::Running | Health::StorageFull | Health::Stopping => None,
         }
     }
 
     /// True once the node has stopped by itself.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        matches!(self.shared.health(), Health::Stopped(_))
+        self.ended().is_some()
+    }
+
+    /// In a cluster: leaves the quorum, so that a stop that follows is a planned one. The others go
+    /// on with a smaller quorum; this node comes back by itself when it is started again.
+    ///
+    /// # Errors
+    /// Why the others did not take it; stopping is safe all the same.
+    pub fn leave(&self) -> Result<(), String> {
+        self.member.as_ref().map_or(Ok(()), MemberThreads::leave)
     }
 
     /// Stops: takes no more requests, makes final what is under way, copies the state for a fast
@@ -271,13 +403,18 @@ impl RunningNode {
     pub fn stop(mut self) -> Result<(), StopError> {
         // A failure that came before stays visible.
         let was_running = self.shared.health.send_if_modified(|health| {
-            let running = !matches!(health, Health::Stopped(_));
+            let running = matches!(health, Health::Running | Health::StorageFull);
             if running {
                 *health = Health::Stopping;
             }
             running
         });
         self.intake.close();
+        if let Some(member) = &self.member
+            && !was_running
+        {
+            member.give_up();
+        }
         let workers = join(std::mem::take(&mut self.workers));
         if was_running {
             for partition in (0u16..).take(PARTITIONS) {
@@ -288,6 +425,9 @@ impl RunningNode {
         }
         // The sequencer may be gone already when the node has failed.
         let _ = self.sequencer.send(ToSequencer::Stop);
+        if let Some(member) = self.member.take() {
+            member.stop(&mut self.stages);
+        }
         let stages = join(std::mem::take(&mut self.stages));
         self.shared.stop.store(true, Ordering::Release);
         if let Some(http) = self.http.take() {

@@ -189,6 +189,13 @@ pub(crate) struct PendingProof {
 }
 
 impl PendingProof {
+    /// Sets the certificate that came after the paths were taken.
+    pub(crate) fn certify(&mut self, signed: &SignedHeader) {
+        if self.answer.at.header.height == signed.header.height {
+            self.answer.at.certificate = signed.certificate.clone();
+        }
+    }
+
     pub(crate) fn send(self) {
         // The asker may be gone.
         let _ = self.reply.send(self.answer);

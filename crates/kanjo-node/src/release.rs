@@ -47,6 +47,22 @@ impl Release {
         self.keep(Kept { signed, index, copies: sealed.copies });
     }
 
+    /// A final height for which nothing waits: that of the genesis, and all of a witness's.
+    pub(crate) fn height_only(&self, signed: &SignedHeader) {
+        let header = &signed.header;
+        self.shared.tip.send_modify(|tip| {
+            *tip = Tip {
+                height: header.height,
+                header_hash: header.hash(),
+                time_ms: header.time_ms,
+                transactions: tip.transactions + u64::from(header.transactions),
+            };
+        });
+        let index = ToIndex { height: header.height, entries: Arc::new(Vec::new()) };
+        let index = (header.transactions == 0 && header.height > 0).then_some(index);
+        self.keep(Kept { signed: Some(signed.clone()), index, copies: Vec::new() });
+    }
+
     fn keep(&self, kept: Kept) {
         match &self.behind {
             Behind::Log { index, copies } => pass_on(&self.shared, kept, index, copies),

@@ -114,7 +114,8 @@ pub(crate) struct Opened {
     pub tip: Tip,
     /// The newest final header; without votes when not even the genesis is certified yet.
     pub last: SignedHeader,
-    pub kind: OpenedAs,
+    /// Taken by whoever starts the node.
+    pub kind: Option<OpenedAs>,
 }
 
 /// What is written to.
@@ -233,6 +234,7 @@ fn restored(
         time_ms: last.header.time_ms,
         transactions,
     };
+    let kind = Some(kind);
     Ok(Opened { genesis, ledger, trees, history, blocks, index, checkpoints, tip, last, kind })
 }
 

@@ -4,6 +4,7 @@
 
 use crate::background::PartitionCopy;
 use crate::blocks::no_votes;
+use crate::cluster::finality::Event;
 use crate::data::Voter;
 use crate::flow::Flow;
 use crate::metrics::Stage;
@@ -24,6 +25,7 @@ use kanjo_types::membership::Membership;
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
 use kanjo_types::Hash;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// A block ready to be written or voted for, with everything that waits for it.
 pub(crate) struct Sealed {
@@ -31,6 +33,7 @@ pub(crate) struct Sealed {
     pub replies: Vec<Reply>,
     pub proofs: Vec<PendingProof>,
     pub copies: Vec<PartitionCopy>,
+    pub marks: Vec<oneshot::Sender<()>>,
 }
 
 pub(crate) struct SealedBlock {
@@ -59,10 +62,28 @@ pub(crate) enum Sealing {
     Cluster { me: u16, flow: Arc<Flow> },
 }
 
+/// Who gets sealed batches.
+pub(crate) enum Next {
+    /// On a ledger of one node.
+    Writer(Sender<Sealed>),
+    /// In a cluster.
+    Finality(Sender<Event>),
+}
+
+impl Next {
+    /// False when nobody is there any more.
+    fn send(&self, sealed: Sealed) -> bool {
+        match self {
+            Self::Writer(writer) => writer.send(sealed).is_ok(),
+            Self::Finality(events) => events.send(Event::Sealed(Box::new(sealed))).is_ok(),
+        }
+    }
+}
+
 pub(crate) struct Sealer {
     pub shared: Arc<Shared>,
     pub batches: Receiver<Batch>,
-    pub next: Sender<Sealed>,
+    pub next: Next,
     pub trees: StateTree,
     pub sealing: Sealing,
     pub last: SignedHeader,
@@ -86,14 +107,15 @@ impl Sealer {
             let block = batch.block.map(|block| self.seal(block));
             let proofs = batch.proofs.into_iter();
             let proofs = proofs.filter_map(|query| query.prove(&self.trees, &self.last)).collect();
-            let sealed = Sealed { block, replies: batch.replies, proofs, copies: batch.copies };
+            let Batch { replies, copies, marks, .. } = batch;
+            let sealed = Sealed { block, replies, proofs, copies, marks };
             if let (Sealing::Cluster { flow, .. }, Some(block)) = (&self.sealing, &sealed.block)
                 && block.is_made
                 && !flow.enter(block.bytes.len())
             {
                 return;
             }
-            if self.next.send(sealed).is_err() {
+            if !self.next.send(sealed) {
                 return;
             }
             cpu.lap();

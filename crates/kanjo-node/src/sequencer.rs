@@ -23,17 +23,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// How often the clock is looked at while the ledger has something to do later.
 const DUE_POLL: Duration = Duration::from_millis(50);
 
 /// What the sealer gets: a block's content, or only things that must wait for earlier blocks to be
 /// final.
+#[derive(Default)]
 pub(crate) struct Batch {
     pub block: Option<BatchBlock>,
     pub replies: Vec<Reply>,
     pub proofs: Vec<ResolvedQuery>,
     pub copies: Vec<PartitionCopy>,
+    /// Told when nothing made before is on its way any more.
+    pub marks: Vec<oneshot::Sender<()>>,
 }
 
 /// The content of a block.
@@ -107,6 +111,7 @@ struct Open {
     replies: Vec<Reply>,
     queries: Vec<proofs::ProofQuery>,
     snapshots: Vec<u16>,
+    marks: Vec<oneshot::Sender<()>>,
 }
 
 impl Open {
@@ -115,6 +120,7 @@ impl Open {
             && self.replies.is_empty()
             && self.queries.is_empty()
             && self.snapshots.is_empty()
+            && self.marks.is_empty()
     }
 }
 
@@ -248,6 +254,7 @@ impl Sequencer {
             ToSequencer::Proof(query) => self.open.queries.push(query),
             ToSequencer::Snapshot(partition) => self.open.snapshots.push(partition),
             ToSequencer::Committed(replay) => self.replay(*replay),
+            ToSequencer::Mark(mark) => self.open.marks.push(mark),
             ToSequencer::Pause => self.set_mode(Mode::Leading, Mode::Paused),
             ToSequencer::Resume => self.set_mode(Mode::Paused, Mode::Leading),
             ToSequencer::Follow => {
@@ -358,7 +365,7 @@ impl Sequencer {
         self.last_time_ms = context.time_ms;
         let membership = self.shared.ledger.read().membership().clone();
         let block = Some(BatchBlock { context, entries, effects, origin, membership });
-        let batch = Batch { block, replies: Vec::new(), proofs: Vec::new(), copies: Vec::new() };
+        let batch = Batch { block, ..Batch::default() };
         if self.sealer.send(batch).is_err() {
             self.broken = true;
         }
@@ -458,6 +465,6 @@ impl Sequencer {
         let copies = copies.collect();
         let proofs = open.queries.into_iter().map(|query| query.resolve(&ledger)).collect();
         drop(ledger);
-        Some(Batch { block, replies: open.replies, proofs, copies })
+        Some(Batch { block, replies: open.replies, proofs, copies, marks: open.marks })
     }
 }

@@ -104,6 +104,32 @@ impl Shared {
         self.stop.load(Ordering::Acquire)
     }
 
+    pub(crate) fn is_rewinding(&self) -> bool {
+        matches!(*self.health.borrow(), Health::Rewinding { .. })
+    }
+
+    /// Marks the disk as full; true when it was not marked before.
+    pub(crate) fn storage_is_full(&self) -> bool {
+        self.health.send_if_modified(|health| {
+            let was_running = *health == Health::Running;
+            if was_running {
+                *health = Health::StorageFull;
+            }
+            was_running
+        })
+    }
+
+    /// The disk has room again; true when it was marked as full.
+    pub(crate) fn storage_has_room(&self) -> bool {
+        self.health.send_if_modified(|health| {
+            let was_full = *health == Health::StorageFull;
+            if was_full {
+                *health = Health::Running;
+            }
+            was_full
+        })
+    }
+
     pub(crate) fn fail(&self, reason: String) {
         tracing::error!(%reason, "the node stops taking transactions");
         self.health.send_replace(Health::Stopped(reason));
@@ -197,6 +223,8 @@ pub(crate) enum ToSequencer {
     Notice(Notice, Vec<Statement>),
     /// A height that the cluster has committed.
     Committed(Box<Replay>),
+    /// Tell when nothing made before this is on its way any more.
+    Mark(oneshot::Sender<()>),
     /// Finish the block under construction and make no more until told.
     Pause,
     /// Go on after a pause.

@@ -71,14 +71,7 @@ impl Writer {
                 Err(error) => return Err(error),
             }
         }
-        let again = |health: &mut Health| {
-            let was_full = *health == Health::StorageFull;
-            if was_full {
-                *health = Health::Running;
-            }
-            was_full
-        };
-        if self.shared.health.send_if_modified(again) {
+        if self.shared.storage_has_room() {
             tracing::info!("the disk has room again");
         }
         let bytes: usize = blocks.iter().map(|block| block.bytes.len()).sum();
@@ -89,14 +82,7 @@ impl Writer {
 
     /// Marks the disk as full and waits a little; false when the node is stopping.
     fn wait_for_room(&self) -> bool {
-        let full = |health: &mut Health| {
-            let was_running = *health == Health::Running;
-            if was_running {
-                *health = Health::StorageFull;
-            }
-            was_running
-        };
-        if self.shared.health.send_if_modified(full) {
+        if self.shared.storage_is_full() {
             tracing::error!("the disk is full; payments wait until there is room");
         }
         std::thread::sleep(FULL_RETRY);

@@ -37,7 +37,11 @@ use kanjo_types::stored::{decode_block, decode_head};
 use kanjo_types::{Certificate, Hash, Header, Record};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
+
+/// How long a stop waits for blocks under way.
+const FINISH_TIME: Duration = Duration::from_secs(5);
 
 /// What the finality thread is told.
 pub(crate) enum Event {
@@ -53,8 +57,8 @@ pub(crate) enum Event {
     Fetched(Vec<SignedHeader>),
     /// This node leads, or leads no more.
     Role { leads: bool },
-    /// Tell when nothing made here is on its way; for a change of the engine's voters.
-    Drained(tokio::sync::oneshot::Sender<()>),
+    /// Ends the thread when what is under way is final, or soon.
+    Finish,
     /// Ends the thread.
     Stop,
 }
@@ -91,6 +95,8 @@ pub(crate) struct Finality {
     /// Height and header hash of a block that this node executed otherwise, before a rewind.
     pub void: BTreeSet<(u64, Hash)>,
     pub state: State,
+    /// Set when the node stops.
+    pub finish_by: Option<Instant>,
 }
 
 /// A block on its way to the engine.
@@ -144,7 +150,7 @@ impl State {
 impl Finality {
     pub(crate) fn run(mut self) {
         let cpu = self.shared.metrics.thread(Stage::Certificate);
-        while let Ok(event) = self.events.recv() {
+        while let Some(event) = self.next_event() {
             match event {
                 Event::Sealed(sealed) => self.sealed(*sealed),
                 Event::Committed(entry, permit) => self.committed(&entry, permit),
@@ -153,7 +159,7 @@ impl Finality {
                 }
                 Event::Fetched(signed) => signed.iter().for_each(|one| self.fetched(one)),
                 Event::Role { leads } => self.role(leads),
-                Event::Drained(reply) => self.state.drained.push(reply),
+                Event::Finish => self.finish_by = Some(Instant::now() + FINISH_TIME),
                 Event::Stop => break,
             }
             self.release_ready();
@@ -168,6 +174,15 @@ impl Finality {
             cpu.lap();
         }
         self.flow.close();
+    }
+
+    /// The next event; nothing when it is time to end.
+    fn next_event(&self) -> Option<Event> {
+        let Some(finish_by) = self.finish_by else { return self.events.recv().ok() };
+        if self.state.waiting.is_empty() {
+            return None;
+        }
+        self.events.recv_deadline(finish_by).ok()
     }
 
     fn role(&mut self, leads: bool) {
@@ -289,7 +304,8 @@ impl Finality {
 
     // ---- Own results ----
 
-    fn sealed(&mut self, sealed: Sealed) {
+    fn sealed(&mut self, mut sealed: Sealed) {
+        self.state.drained.append(&mut sealed.marks);
         let Some(block) = &sealed.block else {
             return self.state.waiting.push_back((self.state.sealed_to, sealed));
         };

@@ -34,6 +34,8 @@ pub(crate) enum ToSign {
     Notice { epoch: u64, notice: Box<Notice>, reply: oneshot::Sender<Result<Statement, String>> },
     /// Evidence of integrity for a nonce.
     Evidence { nonce: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, String>> },
+    /// The node stops.
+    Stop,
 }
 
 /// The thread's work.
@@ -64,6 +66,7 @@ impl Signing {
                     ToSign::Vote { epoch, height, header, challenge } => {
                         votes.push(VoteRequest { epoch, height, header, challenge });
                     }
+                    ToSign::Stop => return,
                     other => self.answer(other),
                 }
             }
@@ -79,7 +82,7 @@ impl Signing {
 
     fn answer(&mut self, request: ToSign) {
         match request {
-            ToSign::Vote { .. } => {}
+            ToSign::Vote { .. } | ToSign::Stop => {}
             ToSign::Proposals { requests, reply } => {
                 let signed = self.signer.proposals(&requests);
                 let _ = reply.send(signed.map_err(notary_error));

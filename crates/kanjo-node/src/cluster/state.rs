@@ -1,14 +1,18 @@
 //! What the threads of a member share about the cluster.
 
 use crate::blocks::Recent;
+use crate::cluster::member::peers;
+use kanjo_consensus::engine::Engine;
 use kanjo_consensus::vote::{SignedVote, encode_votes};
 use kanjo_link::bus::{Bus, Topic};
+use kanjo_link::mesh::Mesh;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::{Membership, Notice};
 use kanjo_types::{Certificate, ChainId};
+use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tokio::sync::mpsc;
@@ -47,6 +51,8 @@ pub(crate) struct ClusterState {
     doubts: Mutex<BTreeMap<u16, (Instant, String)>>,
     votes: Mutex<VecDeque<SignedVote>>,
     notices: mpsc::UnboundedSender<Notice>,
+    links: OnceLock<Arc<Mesh>>,
+    engine: OnceLock<Engine<TokioRuntime>>,
 }
 
 impl ClusterState {
@@ -71,6 +77,8 @@ impl ClusterState {
             doubts: Mutex::default(),
             votes: Mutex::default(),
             notices,
+            links: OnceLock::new(),
+            engine: OnceLock::new(),
         }
     }
 
@@ -81,7 +89,26 @@ impl ClusterState {
 
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
         tracing::info!(epoch = membership.epoch, "membership");
+        if let Some(links) = self.links() {
+            links.set_peers(peers(&membership, self.me));
+        }
         *self.membership.write() = membership;
+    }
+
+    pub(crate) fn set_links(&self, links: Arc<Mesh>) {
+        let _ = self.links.set(links);
+    }
+
+    pub(crate) fn set_engine(&self, engine: Engine<TokioRuntime>) {
+        let _ = self.engine.set(engine);
+    }
+
+    pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {
+        self.links.get()
+    }
+
+    pub(crate) fn engine(&self) -> Option<&Engine<TokioRuntime>> {
+        self.engine.get()
     }
 
     /// Does this node lead in `term`?

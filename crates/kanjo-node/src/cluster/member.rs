@@ -1,0 +1,446 @@
+//! Starting and stopping a member.
+
+use crate::cluster::ClusterState;
+use crate::cluster::finality::{Event, Finality, Proposal, State};
+use crate::cluster::handler::{Router, Routes};
+use crate::cluster::keeper::Keeper;
+use crate::cluster::manager::{Manager, ToManager, View};
+use crate::cluster::replayer::Replayer;
+use crate::cluster::signing::{SentinelNotary, Signing, ToSign};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::data;
+use crate::flow::Flow;
+use crate::node::{Assembly, RunningNode, StartError, Thread, join, spawn};
+use crate::release::{Behind, Release};
+use crate::restart::{self, OpenedAs};
+use crate::sealer::{Next, Sealing};
+use crate::shared::{Shared, ToSequencer};
+use crossbeam_channel::{Sender, unbounded};
+use kanjo_consensus::ballots::Ballots;
+use kanjo_consensus::boundary::{CommittedEntry, ProposalCheck, Sink};
+use kanjo_consensus::engine::{Engine, EngineConfig, Parts};
+use kanjo_consensus::entry::{self, EntryHead};
+use kanjo_consensus::log::{LogParts, Slot};
+use kanjo_ledger::chain::Chain;
+use kanjo_link::bus::{BoxFuture, Bus};
+use kanjo_link::keys::{LinkKey, PublicLinkKey};
+use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig, Peer};
+use kanjo_proof::merkle::Frontier;
+use kanjo_sentinel::client::Signer;
+use kanjo_store::disk::Disk;
+use kanjo_store::slots::SlotFile;
+use kanjo_types::membership::Membership;
+use kanjo_types::signature::verify;
+use kanjo_types::{ChainId, Hash, PublicKey};
+use openraft_rt_tokio::TokioRuntime;
+use parking_lot::RwLock;
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Committed entries that may be on their way to finality.
+const COMMITTED_MAX: usize = 256;
+
+/// What a member needs beside its [`Config`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberOptions {
+    /// Where links of other members are taken; the port of its certificate's address on loopback
+    /// unless told otherwise.
+    pub link_listen: Option<SocketAddr>,
+    /// A voter that can't be reached for so long is ejected, if that makes the quorum smaller.
+    pub eject_after: Duration,
+    /// Times of the engine.
+    pub engine: EngineConfig,
+}
+
+impl Default for MemberOptions {
+    fn default() -> Self {
+        let eject_after = Duration::from_secs(5);
+        Self { link_listen: None, eject_after, engine: EngineConfig::default() }
+    }
+}
+
+/// What of a member runs beside the pipeline.
+pub(crate) struct MemberThreads {
+    engine: Engine<TokioRuntime>,
+    engine_runtime: Runtime,
+    links_runtime: Runtime,
+    mesh: Arc<Mesh>,
+    finality: Sender<Event>,
+    flow: Arc<Flow>,
+    manager: mpsc::UnboundedSender<ToManager>,
+    signer: Sender<ToSign>,
+}
+
+impl MemberThreads {
+    /// Leaves the quorum, as far as others go on without this node.
+    pub(crate) fn leave(&self) -> Result<(), String> {
+        let (reply, left) = oneshot::channel();
+        if self.manager.send(ToManager::Leave(reply)).is_err() {
+            return Err("the cluster's manager is gone".to_owned());
+        }
+        left.blocking_recv().map_err(|_| "the cluster's manager is gone".to_owned())?
+    }
+
+    /// Nothing that is under way here will be final here.
+    pub(crate) fn give_up(&self) {
+        self.flow.close();
+        let _ = self.finality.send(Event::Stop);
+    }
+
+    /// Waits for sequencer and sealer, lets finality finish what is under way, then ends the engine
+    /// and its links; the other stages end with them.
+    pub(crate) fn stop(self, stages: &mut Vec<Thread>) {
+        let is_maker = |(name, _): &Thread| matches!(*name, "sequencer" | "sealer");
+        let makers: Vec<Thread> = stages.extract_if(.., |stage| is_maker(stage)).collect();
+        let made = join(makers);
+        let _ = self.finality.send(Event::Finish);
+        let is_finality = |(name, _): &Thread| *name == "finality";
+        let finality: Vec<Thread> = stages.extract_if(.., |stage| is_finality(stage)).collect();
+        if let Err(error) = made.and(join(finality)) {
+            tracing::error!(%error, "a stage ended badly");
+        }
+        self.engine_runtime.block_on(self.engine.stop());
+        self.mesh.close();
+        let _ = self.signer.send(ToSign::Stop);
+        self.links_runtime.shutdown_timeout(Duration::from_secs(1));
+        self.engine_runtime.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+struct EngineSlot(SlotFile, Option<Vec<u8>>);
+
+impl EngineSlot {
+    fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Box<dyn Slot>, StartError> {
+        let (file, value) = SlotFile::open(disk.clone(), path)
+            .map_err(|error| StartError::Member(format!("{}: {error}", path.display())))?;
+        Ok(Box::new(Self(file, value)))
+    }
+}
+
+impl Slot for EngineSlot {
+    fn read(&self) -> Option<Vec<u8>> {
+        self.1.clone()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(bytes).map_err(io::Error::other)?;
+        self.1 = Some(bytes.to_vec());
+        Ok(())
+    }
+}
+
+/// Hands committed entries to finality, as fast as this node executes them.
+struct ToFinality {
+    events: Sender<Event>,
+    room: Arc<Semaphore>,
+}
+
+impl Sink for ToFinality {
+    fn committed(&self, entry: CommittedEntry) -> BoxFuture<'static, ()> {
+        let (events, room) = (self.events.clone(), self.room.clone());
+        Box::pin(async move {
+            // Closed never.
+            if let Ok(permit) = room.acquire_owned().await {
+                let _ = events.send(Event::Committed(Box::new(entry), permit));
+            }
+        })
+    }
+}
+
+/// Proposals are taken from members that may lead: executors and witnesses with a vote, now or not
+/// long ago. Which epoch a height belongs to is not known before it is executed, so that the
+/// engine's own rules decide who leads; this makes sure that a sentinel signed.
+struct SignedBySentinel {
+    chain: ChainId,
+    cluster: Arc<ClusterState>,
+}
+
+impl ProposalCheck for SignedBySentinel {
+    fn check(&self, _from: u16, entry: &EntryHead) -> Result<(), String> {
+        if entry.index == 0 {
+            return Ok(());
+        }
+        let membership = self.cluster.membership();
+        let member = membership
+            .member(entry.proposer)
+            .ok_or_else(|| format!("{} is no member that is known here", entry.proposer))?;
+        let key = PublicKey::Ed25519(member.certificate.vote_key);
+        if verify(&key, &entry.proposal(self.chain), &entry.signature) {
+            return Ok(());
+        }
+        Err(format!("entry {} is not signed by the sentinel of {}", entry.index, entry.proposer))
+    }
+}
+
+/// Other members to link to.
+pub(crate) fn peers(membership: &Membership, me: u16) -> Vec<Peer> {
+    let others = membership.numbered().filter(|(number, member)| {
+        *number != me && member.status != kanjo_types::membership::MemberStatus::Removed
+    });
+    let peer = |(number, member): (u16, &kanjo_types::membership::Member)| Peer {
+        number,
+        key: PublicLinkKey(member.certificate.link_key),
+        address: member.certificate.address.clone(),
+    };
+    others.map(peer).collect()
+}
+
+fn runtime(name: &'static str, threads: usize) -> Result<Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)
+}
+
+/// Starts the member whose data is in `config.data`. `void` are blocks that this node executed
+/// otherwise than the cluster's leader, from before a rewind.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+#[allow(clippy::too_many_lines)] // One list of parts; splitting it would hide the order.
+pub fn start_member(
+    config: Config,
+    options: &MemberOptions,
+    signer: Box<dyn Signer>,
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    void: BTreeSet<(u64, Hash)>,
+) -> Result<RunningNode, StartError> {
+    let dir = config.data.clone();
+    let listener = crate::node::bind(config.listen)?;
+    let recent = Arc::new(RwLock::default());
+    let mut opened = restart::open_member(&config, disk.clone(), Arc::clone(&recent))?;
+    let chain = opened.genesis.chain_id();
+    let membership = opened.ledger.membership().clone();
+    let vote_key = signer.vote_key();
+    let me = membership
+        .numbered()
+        .find(|(_, member)| member.certificate.vote_key == vote_key)
+        .map(|(number, _)| number)
+        .ok_or(StartError::NoMember(hex::encode(vote_key)))?;
+    let link_key = LinkKey::read(&data::link_key_path(&dir))
+        .map_err(|error| StartError::Member(error.to_string()))?;
+    let engine_runtime = runtime("kanjo-engine", 1)?;
+    let links_runtime = runtime("kanjo-links", 2)?;
+    let router = Arc::new(Router::default());
+    let own = membership.member(me).map(|member| member.certificate.address.clone());
+    let listen = match options.link_listen {
+        Some(listen) => listen.to_string(),
+        None => own.unwrap_or_default(),
+    };
+    let mesh_config = MeshConfig {
+        chain: chain.0.0,
+        me,
+        key: link_key,
+        listen,
+        peers: peers(&membership, me),
+        limits: MeshLimits::default(),
+    };
+    let mesh = links_runtime
+        .block_on(Mesh::start(mesh_config, router.clone()))
+        .map_err(|error| StartError::Member(format!("links: {error}")))?;
+    let bus: Arc<dyn Bus> = mesh.clone();
+    let (notice_sender, notices) = mpsc::unbounded_channel();
+    let cluster = Arc::new(ClusterState::new(
+        me,
+        chain,
+        membership.clone(),
+        Arc::clone(&recent),
+        bus.clone(),
+        notice_sender,
+    ));
+    cluster.set_links(mesh.clone());
+
+    let Some(OpenedAs::Member { log, certificates }) = opened.kind.take() else {
+        return Err(StartError::Member("opened as a ledger of one node".to_owned()));
+    };
+    let flow = Arc::new(Flow::default());
+    let genesis_voters = u16::try_from(opened.genesis.voters.len()).unwrap_or(u16::MAX);
+    let (tip, last) = (opened.tip, opened.last.clone());
+    let is_certified = !last.certificate.votes.is_empty();
+    let mut frontier = Frontier::default();
+    let earlier = opened.blocks.header_hashes(0..last.header.height);
+    earlier.map_err(restart::OpenLedgerError::from)?.into_iter().for_each(|hash| {
+        frontier.push(Hash(hash));
+    });
+    frontier.push(last.header.hash());
+    let header_chain = Chain::new(last.header.clone(), frontier);
+
+    let mut assembly = Assembly::new(
+        config,
+        clock,
+        opened,
+        Some(cluster.clone()),
+        Sealing::Cluster { me, flow: flow.clone() },
+    )?;
+    let shared = assembly.shared.clone();
+    assembly.prepare_segments_of(log.preparer())?;
+    assembly.prepare_segments_of(certificates.preparer())?;
+
+    let (events, finality_events) = unbounded();
+    let (to_replayer, heights) = unbounded();
+    let (to_signer, to_sign) = unbounded::<ToSign>();
+    let (proposals, to_propose) = mpsc::unbounded_channel();
+    let (kept_sender, kept) = unbounded();
+    let sequencer = assembly.sequencer();
+    let signing = Signing {
+        shared: shared.clone(),
+        cluster: cluster.clone(),
+        requests: to_sign,
+        finality: events.clone(),
+        signer,
+    };
+    let replayer =
+        Replayer { shared: shared.clone(), heights, sequencer: sequencer.clone() };
+    let (index, copies) = assembly.behind()?;
+    let keeper = Keeper { shared: shared.clone(), log: certificates, kept, recent, index, copies };
+    let released = is_certified.then(|| last.clone());
+    let next_height = released.as_ref().map_or(0, |signed| signed.header.height + 1);
+    let applied = next_height.checked_sub(1);
+    let finality = Finality {
+        shared: shared.clone(),
+        cluster: cluster.clone(),
+        events: finality_events,
+        sequencer: sequencer.clone(),
+        replayer: to_replayer,
+        signer: to_signer.clone(),
+        proposals,
+        release: Release {
+            shared: shared.clone(),
+            behind: Behind::Certificates(kept_sender),
+        },
+        flow: flow.clone(),
+        chain: header_chain,
+        ballots: Ballots::new(chain, next_height),
+        void,
+        state: State::new(tip.height, released, membership),
+        finish_by: None,
+    };
+    // The sealer's output goes to finality as events.
+    assembly.seal_into(Next::Finality(events.clone()))?;
+    assembly.stages.push(spawn("signing", &shared, move || signing.run())?);
+    assembly.stages.push(spawn("replay", &shared, move || replayer.run())?);
+    assembly.stages.push(spawn("certificates", &shared, move || keeper.run())?);
+    assembly.stages.push(spawn("finality", &shared, move || finality.run())?);
+
+    let engine_dir = data::engine_path(&dir);
+    kanjo_store::disk::create_dir_durably(&*disk, &engine_dir)
+        .map_err(|error| StartError::Member(format!("{}: {error}", engine_dir.display())))?;
+    let parts = Parts {
+        id: me,
+        genesis_voters,
+        applied,
+        log: LogParts {
+            log,
+            vote: EngineSlot::open(&disk, &engine_dir.join("vote"))?,
+            voters: EngineSlot::open(&disk, &engine_dir.join("voters"))?,
+        },
+        bus,
+        notary: Arc::new(SentinelNotary(to_signer.clone())),
+        check: Arc::new(SignedBySentinel { chain, cluster: cluster.clone() }),
+        sink: Arc::new(ToFinality {
+            events: events.clone(),
+            room: Arc::new(Semaphore::new(COMMITTED_MAX)),
+        }),
+    };
+    let engine = engine_runtime
+        .block_on(Engine::<TokioRuntime>::start(options.engine.clone(), parts))
+        .map_err(|error| StartError::Member(error.to_string()))?;
+    let (to_manager, asked) = mpsc::unbounded_channel();
+    router.open(Routes::new(
+        &shared,
+        cluster.clone(),
+        engine.clone(),
+        events.clone(),
+        to_manager.clone(),
+    ));
+    engine_runtime.spawn(propose(engine.clone(), cluster.clone(), to_propose, events.clone()));
+    engine_runtime.spawn(watch_role(engine.clone(), cluster.clone(), events.clone()));
+    cluster.set_engine(engine.clone());
+    let links = mesh.clone();
+    let manager = Manager {
+        shared: shared.clone(),
+        cluster,
+        engine: engine.clone(),
+        finality: events.clone(),
+        sequencer,
+        signer: to_signer.clone(),
+        asked,
+        notices,
+        reachable: Arc::new(move || reachable(&links)),
+        eject_after: options.eject_after,
+        state: View::default(),
+    };
+    links_runtime.spawn(manager.run());
+    let threads = MemberThreads {
+        engine,
+        engine_runtime,
+        links_runtime,
+        mesh,
+        finality: events,
+        flow,
+        manager: to_manager,
+        signer: to_signer,
+    };
+    assembly.finish(listener, Some(threads))
+}
+
+/// Members whose link for the engine's messages is up.
+fn reachable(mesh: &Mesh) -> BTreeSet<u16> {
+    let up = mesh.peers().into_iter().filter(|peer| peer.connected.iter().all(|up| *up));
+    up.map(|peer| peer.peer.number).collect()
+}
+
+/// Proposes blocks in order, in the term in which this node leads.
+async fn propose(
+    engine: Engine<TokioRuntime>,
+    cluster: Arc<ClusterState>,
+    mut proposals: mpsc::UnboundedReceiver<Proposal>,
+    finality: Sender<Event>,
+) {
+    while let Some(proposal) = proposals.recv().await {
+        let Proposal { height, header, bytes } = proposal;
+        let term = cluster.leading_term.load(Ordering::Acquire);
+        let proposed = engine.propose(term, height, entry::Proposal { header, bytes }).await;
+        if let Err(error) = proposed {
+            tracing::warn!(height, %error, "a block was not proposed");
+            let _ = finality.send(Event::Role { leads: false });
+        }
+    }
+}
+
+/// Keeps [`ClusterState::leading_term`], and tells finality when this node leads no more.
+async fn watch_role(
+    engine: Engine<TokioRuntime>,
+    cluster: Arc<ClusterState>,
+    finality: Sender<Event>,
+) {
+    let mut state = engine.state();
+    loop {
+        let (leads, term) = {
+            let state = state.borrow_and_update();
+            (state.role == kanjo_consensus::engine::Role::Leader, state.term)
+        };
+        let leading = if leads { term } else { 0 };
+        let before = cluster.leading_term.swap(leading, Ordering::AcqRel);
+        if before != leading {
+            tracing::info!(term, leads, "leadership");
+            if before != 0 {
+                let _ = finality.send(Event::Role { leads: false });
+            }
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}

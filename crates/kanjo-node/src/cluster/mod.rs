@@ -1,0 +1,29 @@
+//! A member of a cluster: the node's pipeline around the engine of `kanjo-consensus`.
+//!
+//! ```text
+//!            leader                                         follower
+//!  intake ─▶ sequencer ─▶ sealer ─┐              ┌── engine ◀── leader's entries
+//!                                 ▼              ▼
+//!                              finality ─▶ engine   finality ─▶ replayer ─▶ sequencer ─▶ sealer ─┐
+//!                                 ▲── committed ─┘     ▲─────────────────────────────────────────┘
+//!                 signer ◀────────┤ vote, when committed and computed
+//!                 bus ◀───────────┤ votes of all members ─▶ certificate ─▶ release, keeper
+//! ```
+//! Every thread is the same on both sides; who leads decides only where blocks come from. A witness
+//! has finality and engine alone.
+
+mod fetch;
+pub(crate) mod finality;
+mod handler;
+mod keeper;
+mod manager;
+mod member;
+pub(crate) mod replayer;
+mod signing;
+mod state;
+mod status;
+
+pub(crate) use manager::ToManager;
+pub use member::{MemberOptions, start_member};
+pub(crate) use member::MemberThreads;
+pub(crate) use state::{ClusterState, SentinelState};
