@@ -1,0 +1,4 @@
+//! Prints how fast a link over loopback is: `cargo run --release -p kanjo-link --example
+//! throughput`.
+
+fn main() {}
