@@ -30,6 +30,7 @@ pub mod disk;
 pub mod faults;
 pub mod index;
 pub mod log;
+pub mod slots;
 
 /// The hash that identifies a chain: that of its genesis.
 pub type ChainId = [u8; 32];

@@ -14,11 +14,9 @@
 //! - Entries that wait for the disk take at most [`WAITING_BYTES_MAX`]; then the engine waits.
 
 mod cache;
-mod slot;
 mod voters;
 mod writer;
 
-pub use slot::Slot;
 pub(crate) use voters::VoterHistory;
 pub use writer::Writing;
 
@@ -29,13 +27,16 @@ use crate::types::{EntryId, LeaderVote, Types};
 use crate::wire::{append_vote, take_vote};
 use cache::Cache;
 use futures_util::{Stream, stream};
+use kanjo_store::disk::Disk;
 use kanjo_store::log::BlockLog;
+use kanjo_store::slots::SlotFile;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{AsyncRuntime, OptionalSend};
 use parking_lot::Mutex;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use writer::{Backend, Group, Writer};
@@ -49,12 +50,13 @@ const _: () = assert!(ENTRY_BYTES_MAX <= WAITING_BYTES_MAX, "every entry can be 
 
 /// What the engine keeps on disk.
 pub struct LogParts {
-    /// The entries; the first height is 0.
+    /// The entries; the first height is 0. A reader of it sees what is on disk, committed or not.
     pub log: BlockLog,
-    /// The vote for a leader.
-    pub vote: Box<dyn Slot>,
-    /// The newest changes of the engine's voters.
-    pub voters: Box<dyn Slot>,
+    /// Where the small records are: `leader.slot`, the vote for a leader, and `voters.slot`, the
+    /// newest changes of the engine's voters.
+    pub dir: PathBuf,
+    /// Of both.
+    pub disk: Arc<dyn Disk>,
 }
 
 /// What the log and its readers share.
@@ -186,9 +188,11 @@ impl<R: AsyncRuntime> Log<R> {
         notary: Arc<dyn Notary>,
         writing: Writing,
     ) -> io::Result<(Self, VoterHistory)> {
-        let LogParts { log, vote, voters } = parts;
+        let LogParts { log, dir, disk: files } = parts;
         let disk = log.reader();
-        let kept = vote.read().map(|bytes| {
+        let open = |name| SlotFile::open(files.clone(), &dir.join(name)).map_err(io::Error::other);
+        let (vote, kept) = open("leader.slot")?;
+        let kept = kept.map(|bytes| {
             let mut input = Input::new("vote for a leader", bytes.into());
             take_vote(&mut input).map_err(io::Error::other)
         });
@@ -210,7 +214,7 @@ impl<R: AsyncRuntime> Log<R> {
         reader.shared.state.lock().last = last.map(|entry| entry.id());
         let writer = Writer::start(backend, writing)?;
         let waiting = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
-        let history = VoterHistory::open(voters)?;
+        let history = VoterHistory::open(open("voters.slot")?)?;
         Ok((Self { id, reader, writer, waiting, notary }, history))
     }
 

@@ -2,13 +2,14 @@
 //! reading the log from the beginning.
 //!
 //! ```text
-//! slot := (term:u64 index:u64 length:u16 voters)*    ascending, the newest KEPT_MAX
+//! slot := (term:u64 index:u64 length:u16 voters)*    ascending, the newest that fit
 //! ```
 
-use super::{LogReader, Slot};
+use super::LogReader;
 use crate::bytes::{Input, Malformed};
 use crate::entry::{Content, decode_voters, encode_voters};
 use crate::types::{StoredVoters, entry_id};
+use kanjo_store::slots::{PAYLOAD_BYTES_MAX, SlotFile};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -23,13 +24,13 @@ pub(crate) struct VoterHistory {
 }
 
 struct Inner {
-    slot: Box<dyn Slot>,
+    slot: SlotFile,
     changes: Vec<StoredVoters>,
 }
 
 impl VoterHistory {
-    pub(super) fn open(slot: Box<dyn Slot>) -> io::Result<Self> {
-        let changes = match slot.read() {
+    pub(super) fn open((slot, kept): (SlotFile, Option<Vec<u8>>)) -> io::Result<Self> {
+        let changes = match kept {
             Some(bytes) => decode(bytes).map_err(io::Error::other)?,
             None => Vec::new(),
         };
@@ -45,10 +46,12 @@ impl VoterHistory {
             return Ok(());
         }
         inner.changes.push(voters.clone());
-        let too_many = inner.changes.len().saturating_sub(KEPT_MAX);
-        inner.changes.drain(..too_many);
-        let bytes = encode(&inner.changes);
-        inner.slot.write(&bytes)
+        let mut bytes = encode(&inner.changes);
+        while inner.changes.len() > KEPT_MAX || bytes.len() > PAYLOAD_BYTES_MAX {
+            inner.changes.remove(0);
+            bytes = encode(&inner.changes);
+        }
+        inner.slot.write(&bytes).map_err(io::Error::other)
     }
 
     /// The voters as of a committed height: the newest change up to it.

@@ -1,11 +1,12 @@
 //! The one place that writes: a thread in production, the caller itself in simulation.
 
-use super::{Shared, Slot};
+use super::Shared;
 use crate::entry::Entry;
 use crate::types::Types;
 use crossbeam_channel::{Receiver, Sender};
 use kanjo_store::BlockRef;
 use kanjo_store::log::{AppendError, BlockLog};
+use kanjo_store::slots::SlotFile;
 use openraft::AsyncRuntime;
 use openraft::storage::IOFlushed;
 use std::io;
@@ -49,7 +50,7 @@ pub(super) enum Command<R: AsyncRuntime> {
 /// The files.
 pub(super) struct Backend {
     pub(super) log: BlockLog,
-    pub(super) vote: Box<dyn Slot>,
+    pub(super) vote: SlotFile,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -70,8 +71,11 @@ impl Backend {
     }
 
     fn truncate(&mut self, after: Option<u64>) -> io::Result<()> {
-        let _ = after;
-        Err(io::Error::from(io::ErrorKind::Unsupported))
+        self.log.truncate_after(after).map_err(io::Error::other)
+    }
+
+    fn keep(&mut self, vote: &[u8]) -> io::Result<()> {
+        self.vote.write(vote).map_err(io::Error::other)
     }
 }
 
@@ -144,7 +148,7 @@ impl<R: AsyncRuntime> Writer<R> {
                 commands.send(Command::Vote(vote, done)).map_err(|_| stopped())?;
                 result.await.map_err(|_| stopped())?
             }
-            Self::Inline(backend) => backend.vote.write(&vote),
+            Self::Inline(backend) => backend.keep(&vote),
         }
     }
 }
@@ -157,7 +161,7 @@ fn run<R: AsyncRuntime>(mut backend: Backend, commands: &Receiver<Command<R>>) {
             Command::Append(group) => next = append_groups(&mut backend, group, commands),
             // Nobody waits any more when the engine was stopped meanwhile.
             Command::Truncate(after, done) => drop(done.send(backend.truncate(after))),
-            Command::Vote(vote, done) => drop(done.send(backend.vote.write(&vote))),
+            Command::Vote(vote, done) => drop(done.send(backend.keep(&vote))),
         }
     }
 }
