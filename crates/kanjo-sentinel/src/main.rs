@@ -1,0 +1,2 @@
+//! Stand-in until the next commit.
+fn main() {}
