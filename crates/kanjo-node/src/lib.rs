@@ -22,16 +22,21 @@
 
 pub mod audit;
 mod background;
+mod blocks;
 pub mod clock;
+mod cluster;
 mod config;
 pub mod data;
 mod evidence;
+mod flow;
 mod history;
 mod http;
 mod intake;
+mod measure;
 mod metrics;
 mod node;
 mod proofs;
+mod release;
 mod restart;
 mod rows;
 mod sealer;
@@ -41,4 +46,5 @@ mod subjects;
 mod writer;
 
 pub use config::Config;
-pub use node::{RunningNode, StartError, StopError, start, start_with};
+pub use cluster::{MemberOptions, start_member};
+pub use node::{Ended, RunningNode, StartError, StopError, start, start_with};

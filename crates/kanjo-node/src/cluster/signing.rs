@@ -10,7 +10,8 @@ use crossbeam_channel::{Receiver, Sender};
 use kanjo_consensus::boundary::{Notary, NotaryError, ProposalRequest};
 use kanjo_consensus::vote::SignedVote;
 use kanjo_link::bus::BoxFuture;
-use kanjo_sentinel::client::{Signer, SignerError, VoteRequest};
+use kanjo_sentinel::client::{Signer, SignerError};
+use kanjo_sentinel::rules::{self, VoteRequest};
 use kanjo_types::Hash;
 use kanjo_types::membership::{Notice, Statement};
 use std::sync::Arc;
@@ -84,11 +85,12 @@ impl Signing {
         match request {
             ToSign::Vote { .. } | ToSign::Stop => {}
             ToSign::Proposals { requests, reply } => {
+                let requests: Vec<_> = requests.into_iter().map(to_sentinel).collect();
                 let signed = self.signer.proposals(&requests);
                 let _ = reply.send(signed.map_err(notary_error));
             }
             ToSign::Notice { epoch, notice, reply } => {
-                let signed = self.signer.notice(epoch, &notice);
+                let signed = self.signer.notice(self.cluster.me, epoch, &notice);
                 let _ = reply.send(signed.map_err(|error| error.to_string()));
             }
             ToSign::Evidence { nonce, reply } => {
@@ -100,34 +102,65 @@ impl Signing {
 
     /// Asks for votes; false when the sentinel can't be reached and they are to be asked again.
     fn vote(&mut self, requests: &mut Vec<VoteRequest>) -> bool {
-        let batch: Vec<VoteRequest> = requests.iter().take(BATCH_MAX).cloned().collect();
-        match self.signer.votes(&batch) {
-            Ok(votes) => {
-                requests.drain(..batch.len());
-                self.cluster.sentinel_answers();
-                let signed = batch.into_iter().zip(votes).filter_map(|(request, vote)| {
-                    let VoteRequest { epoch, height, header, .. } = request;
-                    match vote {
-                        Ok(vote) => Some(SignedVote { epoch, height, header, vote }),
-                        Err(refusal) => {
-                            // It signed another header at this height, or this one is long past.
-                            tracing::error!(height, %refusal, "the sentinel does not vote");
-                            self.cluster.sentinel_refuses(format!("height {height}: {refusal}"));
-                            None
+        let batch: Vec<VoteRequest> = requests.iter().take(BATCH_MAX).copied().collect();
+        let mut signed = Vec::with_capacity(batch.len());
+        match self.vote_once(&batch) {
+            Ok(votes) => signed = votes,
+            Err(SignerError::Unreachable { .. }) => return false,
+            // One that is refused takes the others with it: each for itself.
+            Err(_) => {
+                for request in &batch {
+                    match self.vote_once(std::slice::from_ref(request)) {
+                        Ok(votes) => signed.extend(votes),
+                        Err(SignerError::Unreachable { .. }) => return false,
+                        Err(error) => {
+                            let height = request.height;
+                            tracing::error!(height, %error, "the sentinel does not vote");
+                            self.cluster.sentinel_refuses(format!("height {height}: {error}"));
                         }
                     }
-                });
-                let signed: Vec<SignedVote> = signed.collect();
-                self.cluster.publish_votes(&signed);
-                let _ = self.finality.send(Event::Signed(signed));
-                true
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the sentinel does not answer");
-                self.cluster.sentinel_silent(error.to_string());
-                !matches!(error, SignerError::Unreachable(_))
+                }
             }
         }
+        requests.drain(..batch.len());
+        self.cluster.publish_votes(&signed);
+        let _ = self.finality.send(Event::Signed(signed));
+        true
+    }
+
+    fn vote_once(&mut self, requests: &[VoteRequest]) -> Result<Vec<SignedVote>, SignerError> {
+        match self.signer.votes(self.cluster.me, requests) {
+            Ok(votes) => {
+                self.cluster.sentinel_answers();
+                let signed = |(request, vote): (&VoteRequest, _)| SignedVote {
+                    epoch: request.epoch,
+                    height: request.height,
+                    header: request.header,
+                    vote,
+                };
+                Ok(requests.iter().zip(votes).map(signed).collect())
+            }
+            Err(error) => {
+                if matches!(error, SignerError::Unreachable { .. }) {
+                    tracing::warn!(%error, "the sentinel does not answer");
+                    self.cluster.sentinel_silent(error.to_string());
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+fn to_sentinel(request: ProposalRequest) -> rules::ProposalRequest {
+    let ProposalRequest { term, height, content } = request;
+    rules::ProposalRequest { term, height, content }
+}
+
+/// The engine's word for it.
+fn notary_error(error: SignerError) -> NotaryError {
+    match error {
+        SignerError::Unreachable { .. } => NotaryError::Unreachable(error.to_string()),
+        other => NotaryError::Refused(other.to_string()),
     }
 }
 

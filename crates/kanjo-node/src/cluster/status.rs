@@ -1,0 +1,1 @@
+//! What the status page says of the cluster.
