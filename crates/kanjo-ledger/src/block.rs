@@ -2,7 +2,9 @@
 
 use crate::{Ledger, genesis_rows};
 use kanjo_proof::merkle;
+use kanjo_proof::proof::{MembershipProof, ProvenReceipt};
 use kanjo_proof::state::StateTree;
+use kanjo_proof::trust::SignedHeader;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
 use kanjo_types::record::{Record, Table};
 use kanjo_types::stored::{Block, Entry, Row, genesis_receipt};
@@ -60,6 +62,39 @@ pub fn roots_of(block: &Block) -> Roots {
     let rows = &block.genesis_rows;
     let receipt = genesis_receipt(block.header.chain, rows.len(), rows_root(rows));
     Roots { transactions: merkle::root(&[]), receipts: merkle::root(&[receipt.hash()]) }
+}
+
+/// Is this the header of a height at which nothing is done ([`Header::empty`])? Then only the links
+/// change: such a height is neither begun nor ended in the ledger, and nothing is due at it.
+#[must_use]
+pub fn is_empty(header: &Header, parent: &Header, parent_hash: Hash, history_root: Hash) -> bool {
+    *header == Header::empty(parent, parent_hash, history_root, header.producer)
+}
+
+/// The membership that a block made, provable from its signed header: what lets an outsider go on
+/// to the next epoch. `None` when it made none.
+#[must_use]
+pub fn membership_proof(block: &Block) -> Option<MembershipProof> {
+    let find = |entry: &Entry| {
+        entry.rows.iter().position(|row| matches!(row.record, Record::Membership(_)))
+    };
+    let mut found = block.entries.iter().enumerate();
+    let (position, entry, index) =
+        found.find_map(|(position, entry)| Some((position, entry, find(entry)?)))?;
+    let Record::Membership(membership) = &entry.rows.get(index)?.record else { return None };
+    let rows: Vec<Hash> = entry.rows.iter().map(|row| row.hash).collect();
+    let receipts: Vec<Hash> = block.entries.iter().map(receipt_hash).collect();
+    Some(MembershipProof {
+        at: SignedHeader { header: block.header.clone(), certificate: block.certificate.clone() },
+        membership: membership.as_ref().clone(),
+        index: u32::try_from(index).ok()?,
+        path: merkle::inclusion(&rows, index)?,
+        receipt: ProvenReceipt {
+            receipt: entry.receipt(rows_root(&entry.rows)),
+            position: u32::try_from(position).ok()?,
+            path: merkle::inclusion(&receipts, position)?,
+        },
+    })
 }
 
 /// Builds the state trees of a ledger from its rows.

@@ -2,7 +2,8 @@
 //! makes scheduled payments.
 //!
 //! Such work stands in blocks as transactions of the author [`LEDGER`] without signatures. They are
-//! the first of their block; which there are, and what they say, follows from the state and the
+//! the first of their block (notices of members, which others bring, may stand anywhere: see
+//! [`crate::membership`]); which there are, and what they say, follows from the state and the
 //! block's time alone, so every node makes the same, and an audit computes them anew.
 
 use crate::execute::Taken;
@@ -84,16 +85,8 @@ impl Ledger {
         position: u32,
         operation: Operation,
     ) -> Result<Entry, Refused> {
-        let body = TransactionBody {
-            version: BODY_VERSION,
-            chain: self.chain(),
-            author: LEDGER,
-            valid_until_ms: block.time_ms,
-            salt: 0,
-            operations: vec![operation],
-        };
-        let transaction = SignedTransaction { body, signatures: Vec::new() };
-        let (body, witness) = (&transaction.body, transaction.witness());
+        let transaction = self.own_transaction(block, 0, operation);
+        let body = &transaction.body;
         let turn =
             Turn { block, id: body.id(), number: 0, author: LEDGER, parties: &[], headers: &[] };
         self.scratch.clear();
@@ -103,13 +96,41 @@ impl Ledger {
             _ => Err(ResultCode::NotPermitted),
         };
         assert_eq!(done, Ok(()), "what is due can always be dealt with");
-        let raw = Bytes::from(codec::to_bytes(&transaction));
+        self.record_own(block, position, &transaction)
+    }
+
+    /// A transaction of the ledger itself.
+    pub(crate) fn own_transaction(
+        &self,
+        block: BlockContext,
+        salt: u64,
+        operation: Operation,
+    ) -> SignedTransaction {
+        let body = TransactionBody {
+            version: BODY_VERSION,
+            chain: self.chain(),
+            author: LEDGER,
+            valid_until_ms: block.time_ms,
+            salt,
+            operations: vec![operation],
+        };
+        SignedTransaction { body, signatures: Vec::new() }
+    }
+
+    /// Makes what is on the scratch pad so, by a transaction of the ledger itself.
+    pub(crate) fn record_own(
+        &mut self,
+        block: BlockContext,
+        position: u32,
+        transaction: &SignedTransaction,
+    ) -> Result<Entry, Refused> {
+        let raw = Bytes::from(codec::to_bytes(transaction));
         let taken = Taken {
             raw: &raw,
-            id: body.id(),
-            witness,
+            id: transaction.body.id(),
+            witness: transaction.witness(),
             author_record: Hash::ZERO,
-            operations: &body.operations,
+            operations: &transaction.body.operations,
         };
         self.conclude(block, position, &taken, None)
     }

@@ -247,6 +247,7 @@ impl Ledger {
             Operation::FinishAct { act } => self.finish_act(turn, *act),
             Operation::SettleClaim { claim } => self.settle_claim(turn, *claim),
             Operation::PayInterest { .. } => self.pay_interest(turn, operation),
+            Operation::ChangeMembership { change } => self.change_membership(turn, change),
             // The others are applied by `apply`; those of the ledger itself never get here, because
             // their shape is refused from outside.
             _ => Err(ResultCode::NotPermitted),

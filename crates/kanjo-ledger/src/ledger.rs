@@ -7,11 +7,13 @@ use crate::table::{Slot, Table};
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_proof::state::{Leaf, LeafUpdate};
 use kanjo_types::block::{SupplyChange, TokenAmount};
+use kanjo_types::membership::Membership;
 use kanjo_types::record::{self, PARTITIONS, Record, RowKey, WalletStateRecord};
 use kanjo_types::stored::{Block, Entry, Location, Row as StoredRow};
 use kanjo_types::transaction::LEDGER;
 use kanjo_types::{Amount, ChainId, Genesis, Hash, TokenId, UserId};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The block under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,13 @@ pub struct Ledger {
     open_registration: bool,
     pub(crate) open_tokens: bool,
     operators: BTreeSet<UserId>,
+    /// Who changes the membership, and how many of them together.
+    pub(crate) governors: BTreeSet<UserId>,
+    pub(crate) governors_needed: usize,
+    /// That of the genesis.
+    pub(crate) first_membership: Arc<Membership>,
+    /// The newest: follows from the rows.
+    pub(crate) membership: Arc<Membership>,
     pub(crate) users: Table<UserRow>,
     pub(crate) wallets: Table<WalletRow>,
     pub(crate) tokens: Table<TokenRow>,
@@ -80,13 +89,19 @@ impl Ledger {
     /// [replayed](Self::redo).
     #[must_use]
     pub fn new(genesis: &Genesis) -> Self {
-        let operators = genesis.rules.operators.iter().filter_map(|name| genesis.user_id(name));
+        let ids =
+            |names: &[String]| names.iter().filter_map(|name| genesis.user_id(name)).collect();
+        let first_membership = Arc::new(Membership::of_genesis(genesis));
         Self {
             chain: genesis.chain_id(),
             replay_window_ms: genesis.rules.replay_window_ms,
             open_registration: genesis.rules.open_registration,
             open_tokens: genesis.rules.open_tokens,
-            operators: operators.collect(),
+            operators: ids(&genesis.rules.operators),
+            governors: ids(&genesis.cluster.governors),
+            governors_needed: usize::from(genesis.cluster.threshold),
+            membership: Arc::clone(&first_membership),
+            first_membership,
             users: Table::default(),
             wallets: Table::default(),
             tokens: Table::default(),
@@ -229,6 +244,9 @@ impl Ledger {
         }
         if let Some(due_ms) = crate::due::due_ms(record) {
             self.agenda.insert((due_ms, table, key));
+        }
+        if let Record::Membership(membership) = record {
+            self.note_membership(membership);
         }
         let row = StandingRow { key, record: record.clone(), hash, at };
         let Some(rows) = self.standing_mut(table) else { return };
@@ -456,6 +474,7 @@ impl Ledger {
                 standing.load(partition, rows);
             }
         }
+        self.find_membership();
         self.users.load(partition, snapshot.users);
         self.wallets.load(partition, snapshot.wallets);
         self.tokens.load(partition, snapshot.tokens);

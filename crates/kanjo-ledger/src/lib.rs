@@ -15,6 +15,7 @@
 //!   after every block (asserted, also in release).
 //! - A record version refers to the hash of the version before it and to the transaction it came
 //!   from.
+//! - In every epoch of the membership at least one voter executes; a block makes at most one epoch.
 //! - An id that was recorded is never recorded again: it is remembered until its `valid_until` has
 //!   passed, and from then on the transaction is refused as expired.
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ mod execute;
 mod genesis;
 mod interest;
 mod ledger;
+pub mod membership;
 mod payment;
 mod pending;
 pub mod recompute;
@@ -52,3 +54,4 @@ mod turn;
 pub use admission::{Prepared, Verified, prepare, prepare_value, verify, verify_one};
 pub use genesis::genesis_rows;
 pub use ledger::{BlockContext, BlockEffects, Ledger, PartitionSnapshot};
+pub use membership::NoticeError;

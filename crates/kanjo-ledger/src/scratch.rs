@@ -85,6 +85,10 @@ pub(crate) fn weight(record: &Record) -> usize {
             Act::Reverse { originals, trail, .. } => (originals.len() + trail.len()) / 4,
             _ => 0,
         },
+        // Four texts and two keys; a hash and a text.
+        Record::Membership(membership) => {
+            5 * membership.members.len() + 2 * membership.measurements.len()
+        }
         _ => 0,
     }
 }

@@ -9,7 +9,8 @@
 
 use crate::data::{self, DataError};
 use crate::restart::check_nothing_lost;
-use kanjo_ledger::block::{genesis_block, roots_of};
+use kanjo_ledger::block::{genesis_block, is_empty, roots_of};
+use kanjo_ledger::membership::notice_of;
 use kanjo_ledger::{
     BlockContext, Ledger, Verified, prepare, verify as verify_signatures, verify_one,
 };
@@ -225,14 +226,13 @@ fn check_end(
 
 struct Auditor {
     trust: Trust,
-    voters: usize,
     genesis_block: Option<Block>,
     ledger: Ledger,
     trees: StateTree,
     history: AppendTree,
     /// Hashes of the headers found right, by height: evidence is checked against them.
     headers: Vec<Hash>,
-    last: Option<(Hash, u64)>,
+    last: Option<(Hash, Header)>,
 }
 
 impl Auditor {
@@ -240,7 +240,6 @@ impl Auditor {
         let (block, ledger, trees) = genesis_block(genesis);
         Self {
             trust,
-            voters: genesis.voters.len(),
             genesis_block: Some(block),
             ledger,
             trees,
@@ -266,16 +265,20 @@ impl Auditor {
             compare("genesis rows", &block.genesis_rows, &expected.genesis_rows)?;
         } else {
             self.check_links(height, header)?;
-            self.execute(&block)?;
+            if !self.is_empty(header) {
+                self.execute(&block)?;
+            }
         }
+        self.learn_membership()?;
         self.history.push(hash);
         self.headers.push(hash);
-        self.last = Some((hash, header.time_ms));
+        self.last = Some((hash, header.clone()));
         Ok(header.transactions)
     }
 
     fn check_links(&self, height: u64, header: &Header) -> Result<(), Finding> {
-        let (parent, time_ms) = self.last.unwrap_or_default();
+        let (parent, time_ms) =
+            self.last.as_ref().map(|(hash, last)| (*hash, last.time_ms)).unwrap_or_default();
         compare("header.version", &header.version, &HEADER_VERSION)?;
         compare("header.height", &header.height, &height)?;
         compare("header.parents", &header.parents, &vec![parent])?;
@@ -283,11 +286,30 @@ impl Auditor {
         if header.time_ms < time_ms {
             return Err(wrong("header.time_ms", "is before the parent's"));
         }
-        if usize::from(header.producer) >= self.voters {
-            return Err(wrong("header.producer", format!("is {}, no voter", header.producer)));
+        let membership = self.ledger.membership_at(height);
+        if membership.member(header.producer).is_none() {
+            return Err(wrong("header.producer", format!("is {}, no member", header.producer)));
         }
-        if header.transactions == 0 {
-            return Err(wrong("header.transactions", "is zero; no such block is made"));
+        if header.transactions == 0 && !self.is_empty(header) {
+            let problem = "is zero; then everything else stays as it was, too";
+            return Err(wrong("header.transactions", problem));
+        }
+        Ok(())
+    }
+
+    /// A height at which nothing was done: a new leader's first entry, a change of voters.
+    fn is_empty(&self, header: &Header) -> bool {
+        self.last
+            .as_ref()
+            .is_some_and(|(hash, last)| is_empty(header, last, *hash, self.history.root()))
+    }
+
+    /// The voters of the blocks above are those that this one made.
+    fn learn_membership(&mut self) -> Result<(), Finding> {
+        let newest = self.ledger.membership();
+        if newest.epoch > self.trust.epoch() {
+            let learnt = self.trust.learn(Arc::clone(newest));
+            learnt.map_err(|error| wrong("membership", error.to_string()))?;
         }
         Ok(())
     }
@@ -297,8 +319,15 @@ impl Auditor {
         let context = BlockContext { height: header.height, time_ms: header.time_ms };
         self.ledger.begin_block(context);
         let due = self.check_due(context, &block.entries)?;
-        for chunk in block.entries.get(due..).unwrap_or_default().chunks(SIGNATURES_AT_ONCE) {
-            self.execute_chunk(context, chunk)?;
+        // Notices that the ledger takes stand alone: they have no signature of an author.
+        let rest = block.entries.get(due..).unwrap_or_default();
+        for group in rest.chunk_by(|a, b| !is_own(a) && !is_own(b)) {
+            for chunk in group.chunks(SIGNATURES_AT_ONCE) {
+                match chunk {
+                    [entry] if is_own(entry) => self.check_notice(context, entry)?,
+                    _ => self.execute_chunk(context, chunk)?,
+                }
+            }
         }
         let effects = self.ledger.end_block();
         let roots = roots_of(block);
@@ -341,13 +370,23 @@ impl Auditor {
         Ok(due.len())
     }
 
+    /// Takes a notice of members again.
+    fn check_notice(&mut self, context: BlockContext, entry: &Entry) -> Result<(), Finding> {
+        let Some((notice, statements)) = notice_of(&entry.raw) else {
+            let problem = "is the ledger's own, but was not due at this place";
+            return Err(at(entry, wrong("transaction", problem)));
+        };
+        let position = entry.record.position;
+        let taken = self.ledger.take_notice(context, position, notice, statements);
+        let taken = taken.map_err(|error| at(entry, wrong("notice", error.to_string())))?;
+        compare("transaction", &entry.raw, &taken.raw)
+            .and_then(|()| compare_entries(entry, &taken))
+            .map_err(|finding| at(entry, finding))
+    }
+
     fn execute_chunk(&mut self, context: BlockContext, entries: &[Entry]) -> Result<(), Finding> {
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
-            if entry.raw.get(AUTHOR_AT) == Some(&LEDGER.0) {
-                let problem = "is the ledger's own, but was not due at this place";
-                return Err(at(entry, wrong("transaction", problem)));
-            }
             let prepared = prepare(entry.raw.clone(), self.ledger.chain())
                 .map_err(|error| at(entry, wrong("transaction", error.to_string())))?;
             let keys = self.ledger.author_keys(prepared.transaction());
@@ -372,6 +411,11 @@ impl Auditor {
         }
         Ok(())
     }
+}
+
+/// Is the ledger itself the author?
+fn is_own(entry: &Entry) -> bool {
+    entry.raw.get(AUTHOR_AT) == Some(&LEDGER.0)
 }
 
 fn at(entry: &Entry, finding: Finding) -> Finding {

@@ -103,7 +103,19 @@ impl Trust {
             let what = "the height of the membership";
             return Err(ProofError::Disagree { what, expected: at, found: made.height });
         }
-        self.known.push(Arc::new(made.clone()));
+        self.learn(Arc::new(made.clone()))
+    }
+
+    /// Learns the membership of the next epoch from whoever executes the ledger and needs no proof.
+    ///
+    /// # Errors
+    /// [`ProofError::NotNextEpoch`], and nothing is learnt.
+    pub fn learn(&mut self, membership: Arc<Membership>) -> Result<(), ProofError> {
+        let (expected, found) = (self.epoch() + 1, membership.epoch);
+        if found != expected {
+            return Err(ProofError::NotNextEpoch { expected, found });
+        }
+        self.known.push(membership);
         Ok(())
     }
 

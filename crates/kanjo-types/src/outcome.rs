@@ -129,6 +129,17 @@ codes! {
         TooEarly = 70, "too_early", "Condition not met: the time has not come.";
         TooLate = 71, "too_late", "Condition not met: the time has passed.";
         TooMuch = 72, "too_much", "The operations up to this one change more than one transaction may; split it.";
+        UnknownMember = 73, "unknown_member", "The cluster has no member with this number.";
+        MemberExists = 74, "member_exists", "The cluster has or had a member with this name, vote key or link key.";
+        MemberStanding = 75, "member_standing", "The member does not stand so that this can be done; see its status.";
+        LastVoter = 76, "last_voter", "The cluster would be left without a voter that executes.";
+        TooManyMembers = 77, "too_many_members", "A cluster has at most 1,024 members, those included that left.";
+        UnknownMeasurement = 78, "unknown_measurement", "This program is not allowed.";
+        MeasurementExists = 79, "measurement_exists", "This program is allowed already.";
+        TooManyMeasurements = 80, "too_many_measurements", "At most 16 programs are allowed at one time.";
+        LastMeasurement = 81, "last_measurement", "It is the only program allowed, and without it none would be checked; allow another first.";
+        GovernorsNeeded = 82, "governors_needed", "More governors must sign this; name them as parties.";
+        MembershipChanged = 83, "membership_changed", "The membership changed in this block already; order it again.";
     }
 }
 

@@ -12,6 +12,7 @@ mod common;
 mod shape_money;
 
 use kanjo_types::access::{Access, PublicKey};
+use kanjo_types::membership::{Measurement, MemberKind, MembershipChange, NodeCertificate, Notice};
 use kanjo_types::money::{Act, Order, Reason};
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::transaction::{OPERATIONS_MAX, Operation, Refused, TransactionBody};
@@ -153,6 +154,48 @@ fn accesses() -> Vec<(&'static str, Access, bool)> {
     ]
 }
 
+fn memberships() -> Vec<Scenario> {
+    let invalid = |field| Some((Refusal::InvalidMember, field));
+    let PublicKey::Ed25519(vote_key) = key(1) else { panic!("an Ed25519 key") };
+    let longest = "x".repeat(128);
+    let longer = format!("{longest}x");
+    let reason = |reason: &str| MembershipChange::Remove { member: 1, reason: reason.to_owned() };
+    let allow = |note: &str| MembershipChange::Allow {
+        measurement: Measurement { program: kanjo_types::Hash([1; 32]), note: note.to_owned() },
+    };
+    let admit = |change: &dyn Fn(&mut NodeCertificate)| {
+        let mut certificate = NodeCertificate {
+            name: longest.clone(),
+            kind: MemberKind::Witness,
+            vote_key,
+            link_key: [1; 32],
+            address: "a:1".to_owned(),
+            api: "b".to_owned(),
+        };
+        change(&mut certificate);
+        MembershipChange::Admit { certificate: Box::new(certificate) }
+    };
+    let change = |change| Operation::ChangeMembership { change };
+    let notice = Box::new(Notice::Leave { member: 0 });
+    let taken = Operation::TakeNotice { notice, statements: vec![] };
+    vec![
+        ("admit", change(admit(&|_| ())), None),
+        ("no name", change(admit(&|node| node.name.clear())), invalid("name")),
+        ("long name", change(admit(&|node| node.name.clone_from(&longer))), invalid("name")),
+        ("no address", change(admit(&|node| node.address.clear())), invalid("address")),
+        ("tab in address", change(admit(&|node| node.api.push('\t'))), invalid("api")),
+        ("small order", change(admit(&|node| node.vote_key = [0; 32])), invalid("vote_key")),
+        ("no link key", change(admit(&|node| node.link_key = [0; 32])), invalid("link_key")),
+        ("no reason", change(reason("")), None),
+        ("longest reason", change(reason(&longest)), None),
+        ("longer reason", change(reason(&longer)), invalid("reason")),
+        ("newline in a reason", change(reason("a\nb")), invalid("reason")),
+        ("note", change(allow(&longest)), None),
+        ("longer note", change(allow(&longer)), invalid("note")),
+        ("notice", taken, Some((Refusal::LedgerOnly, "type"))),
+    ]
+}
+
 fn scenarios() -> Vec<Scenario> {
     let invalid = Some((Refusal::InvalidKeys, "access"));
     let mut all = payments();
@@ -165,6 +208,7 @@ fn scenarios() -> Vec<Scenario> {
     let wallet = Operation::CreateWallet { owner: UserId([1; 16]), number: u64::MAX };
     all.push(("wallet", wallet, None));
     all.extend(shape_money::scenarios());
+    all.extend(memberships());
     all
 }
 
@@ -187,7 +231,7 @@ fn every_shape_refusal_has_a_scenario() {
     let seen: BTreeSet<Refusal> =
         scenarios().into_iter().filter_map(|(_, _, expected)| Some(expected?.0)).collect();
     let expected: BTreeSet<Refusal> =
-        Refusal::ALL.iter().copied().filter(|r| (6..=23).contains(&(*r as u8))).collect();
+        Refusal::ALL.iter().copied().filter(|r| (6..=24).contains(&(*r as u8))).collect();
     assert_eq!(seen, expected, "ZeroAmount … LedgerOnly");
 }
 

@@ -8,17 +8,20 @@
     clippy::indexing_slicing
 )]
 
+pub mod cluster;
 pub mod copies;
 pub mod rules;
 
 use kanjo_ledger::block::{build_trees, genesis_block, roots};
 use kanjo_ledger::{
-    BlockContext, Ledger, PartitionSnapshot, Prepared, Verified, evidence, prepare, verify,
+    BlockContext, Ledger, NoticeError, PartitionSnapshot, Prepared, Verified, evidence, prepare,
+    verify,
 };
 use kanjo_proof::state::StateTree;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, SupplyChange};
 use kanjo_types::genesis::{Cluster, FirstToken, FirstUser, FirstWallet, Rules, Voter};
 use kanjo_types::hash::{TAG_SIGNERS, digest};
+use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::money::Evidence;
 use kanjo_types::record::{PARTITIONS, RowKey};
 use kanjo_types::signature::{KeyKind, SecretKey};
@@ -31,6 +34,7 @@ use kanjo_types::{
     SignedTransaction, Table, TransactionBody, TransactionId, UserId, codec,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Time of every genesis here.
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -205,7 +209,7 @@ impl Chain {
         verify(vec![(prepared, keys)]).pop().unwrap()
     }
 
-    /// Executes one block and checks everything that must hold after it.
+    /// Executes one block.
     pub fn block(
         &mut self,
         time_ms: u64,
@@ -225,6 +229,38 @@ impl Chain {
             }
             outcomes.push(outcome);
         }
+        self.finish(context, entries);
+        outcomes
+    }
+
+    /// A block in which the ledger takes notices of members; those not taken leave no trace.
+    pub fn hear(
+        &mut self,
+        time_ms: u64,
+        notices: &[(Notice, Vec<Statement>)],
+    ) -> Vec<Result<Entry, NoticeError>> {
+        let context = BlockContext { height: self.height() + 1, time_ms };
+        self.ledger.begin_block(context);
+        let mut entries = self.ledger.run_due(context).expect("what is due can be recorded");
+        let mut outcomes = Vec::new();
+        for (notice, statements) in notices {
+            let position = u32::try_from(entries.len()).unwrap();
+            let before = Arc::clone(self.ledger.membership());
+            let (notice, statements) = (notice.clone(), statements.clone());
+            let outcome = self.ledger.take_notice(context, position, notice, statements);
+            match &outcome {
+                Ok(entry) => entries.push(entry.clone()),
+                Err(_) => assert_eq!(*self.ledger.membership(), before, "nothing changes"),
+            }
+            outcomes.push(outcome);
+        }
+        self.finish(context, entries);
+        outcomes
+    }
+
+    /// Ends a block, and checks everything that must hold after it.
+    fn finish(&mut self, context: BlockContext, entries: Vec<Entry>) {
+        let time_ms = context.time_ms;
         let roots = roots(&entries);
         let effects = self.ledger.end_block();
         self.tree.update(&effects.leaves);
@@ -248,7 +284,6 @@ impl Chain {
         self.check_block(&block);
         self.blocks.push(block);
         self.check_state();
-        outcomes
     }
 
     /// Header hashes of the earlier blocks that its evidence refers to, as a node gives them.
@@ -350,6 +385,7 @@ impl Chain {
         assert_eq!(self.tree.root(), self.blocks.last().unwrap().header.state_root);
         assert!(snapshots(&self.ledger) == snapshots(&self.redone), "redo gives the same rows");
         assert_eq!(self.ledger.next_due_ms(), self.redone.next_due_ms(), "agenda");
+        assert_eq!(self.ledger.membership(), self.redone.membership(), "membership");
         assert_eq!(PARTITIONS, 64);
     }
 }

@@ -78,6 +78,7 @@ pub fn check(ledger: &Ledger) {
     }
     assert!(reserved.values().chain(owed.values()).all(|sum| *sum == 0), "each has a state");
     check_chains(ledger);
+    super::cluster::check(ledger);
 }
 
 impl Chain {

@@ -21,6 +21,15 @@ impl World {
             ("due", [count]) => {
                 assert_eq!(self.chain().due, count.parse::<usize>().unwrap(), "{place}");
             }
+            ("epoch" | "voters" | "quorum", [number]) => {
+                let membership = self.chain().ledger.membership();
+                let found = match what {
+                    "epoch" => membership.epoch,
+                    "voters" => membership.voters().count() as u64,
+                    _ => membership.quorum() as u64,
+                };
+                assert_eq!(found, number.parse::<u64>().unwrap(), "{place}: {what}");
+            }
             ("supply", [value, symbol]) => {
                 let token = self.token(symbol);
                 let supply = self.chain().ledger.circulating(token);
@@ -82,6 +91,7 @@ impl World {
                     _ => "unknown".to_owned(),
                 }
             }
+            "members" => self.member_text(name),
             "reversals" => self.reversal_text(name, expected),
             "attributes" => self.attribute_text(name, expected),
             other => panic!("{}: '{other}:' is not known", self.place),

@@ -3,6 +3,7 @@
 
 mod acts;
 mod checks;
+mod cluster;
 mod operations;
 mod start;
 mod words;

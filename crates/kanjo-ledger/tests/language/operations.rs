@@ -26,6 +26,9 @@ impl World {
             "takes" | "proposes" | "agrees" | "declines" => self.bundle(text),
             "requires" => Operation::Require { condition: self.condition(&text[9..]) },
             "schedules" | "cancels" | "runs" => self.schedule(who, text),
+            "admits" | "removes" | "readmits" | "allows" | "forbids" => {
+                self.change_membership(text)
+            }
             "commits" | "erases" | "settles" | "gives" => self.other(who, text),
             _ => self.act_operation(who, text),
         };

@@ -71,6 +71,7 @@ impl World {
                 "rules" => self.rule(&words),
                 "keys" => self.keys(&words),
                 "start" => self.start(&words),
+                "cluster" => self.cluster(&words),
                 _ => self.check(word, &words),
             }
         }
@@ -230,6 +231,16 @@ impl World {
                 let mut signed = self.kept[kept].signed.clone();
                 signed.signatures[0].signature[3] ^= 1;
                 self.send_raw(codec::to_bytes(&signed))
+            }
+            ["says:", ..] => self.hear(who, does.trim_start_matches("says:")),
+            [first, "and", second, "have", "their", "turn"] => {
+                let verified = |kept: &str| self.kept[kept].verified.clone().expect("was checked");
+                let both = [verified(first), verified(second)];
+                let time_ms = self.time_ms;
+                let outcomes = self.chain().block(time_ms, &both);
+                let codes = outcomes.into_iter().map(|one| one.unwrap().result.code());
+                self.seen.extend(codes.clone().map(str::to_owned));
+                codes.collect::<Vec<_>>().join("; ")
             }
             [kept, "has", "its", "turn"] => {
                 let verified = self.kept[kept].verified.clone().expect("was checked");
