@@ -4,9 +4,9 @@ mod common;
 
 use bytes::Bytes;
 use common::{CHAIN, Desk, Node, SECOND, key, limits, nodes, until};
-use kanjo_link::mesh::wire::Item;
 use kanjo_link::mesh::{Limits, Mesh, MeshConfig, Peer};
 use kanjo_link::session::PURPOSE_MESH;
+use kanjo_link::wire::Item;
 use kanjo_link::{BlockingChannel, Bus, BusError, Identity, LinkError, Topic};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

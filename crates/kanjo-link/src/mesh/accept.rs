@@ -2,11 +2,11 @@
 
 use super::dial::advance;
 use super::link::{Queue, Wires, tune};
-use super::wire::Item;
 use super::{Class, PeerState, Shared};
 use crate::bus::Topic;
 use crate::keys::PublicLinkKey;
 use crate::session::{Handshake, LinkError, Session};
+use crate::wire::Item;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use super::counters::Counter;
 use super::link::{Queue, Wires, tune};
-use super::wire::Item;
 use super::{Class, PeerState, Shared};
 use crate::bus::BusError;
 use crate::session::{Established, Handshake, LinkError, Progress, Session};
+use crate::wire::Item;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;

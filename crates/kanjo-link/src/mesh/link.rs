@@ -1,9 +1,9 @@
 //! One connection after its handshake: queue, writing, reading.
 
 use super::counters::{Counter, Counters};
-use super::wire::Item;
 use super::{Limits, READ_BYTES, WRITE_BYTES};
 use crate::session::{LinkError, Opener, Outgoing, Sealer};
+use crate::wire::Item;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

@@ -24,7 +24,6 @@ mod accept;
 mod counters;
 mod dial;
 mod link;
-pub mod wire;
 
 pub use counters::{Snapshot, TopicSnapshot};
 
@@ -32,6 +31,7 @@ use crate::bus::{BoxFuture, Bus, BusError, Handler, Topic};
 use crate::frame::MESSAGE_MAX;
 use crate::keys::{LinkKey, PublicLinkKey};
 use crate::session::{Identity, LinkError, PURPOSE_MESH};
+use crate::wire::{HEAD_MAX, Item};
 use accept::Accepted;
 use bytes::Bytes;
 use counters::{Counter, Counters};
@@ -46,7 +46,6 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
-use wire::{HEAD_MAX, Item};
 
 const READ_BYTES: usize = 256 << 10;
 const WRITE_BYTES: usize = 256 << 10;

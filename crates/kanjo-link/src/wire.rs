@@ -1,4 +1,4 @@
-//! What meshes say to each other inside a session: one [`Item`] in each message.
+//! What the built-in bus says inside a session: one [`Item`] in each message. No I/O.
 //!
 //! ```text
 //! kind u8   0 welcome                                          answers ▶ dials, once, first
