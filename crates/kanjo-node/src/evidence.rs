@@ -69,7 +69,7 @@ fn wait_final(shared: &Shared, height: u64) -> Result<(), Refused> {
     while shared.tip().height < height {
         let refusal = match shared.health() {
             Health::StorageFull => Some(Refusal::StorageFull),
-            Health::Stopped(_) => Some(Refusal::Stopping),
+            Health::Stopped(_) | Health::Rewinding { .. } => Some(Refusal::Stopping),
             Health::Running | Health::Stopping => {
                 (Instant::now() >= give_up_at).then_some(Refusal::Overloaded)
             }

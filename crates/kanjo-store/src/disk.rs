@@ -169,7 +169,7 @@ impl Disk for RealDisk {
 }
 
 /// Creates `dir` durably: the directory and its name in the parent.
-pub(crate) fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+pub fn create_dir_durably(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
     disk.create_dir_all(dir)?;
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => disk.sync_dir(parent),

@@ -34,7 +34,7 @@ use kanjo_ledger::chain::{Chain, Offered, Placed};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::Membership;
 use kanjo_types::stored::{decode_block, decode_head};
-use kanjo_types::{Certificate, Hash, Header, Record};
+use kanjo_types::{Certificate, Hash, Record};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -15,32 +15,29 @@ use crate::node::{Assembly, RunningNode, StartError, Thread, join, spawn};
 use crate::release::{Behind, Release};
 use crate::restart::{self, OpenedAs};
 use crate::sealer::{Next, Sealing};
-use crate::shared::{Shared, ToSequencer};
 use crossbeam_channel::{Sender, unbounded};
 use kanjo_consensus::ballots::Ballots;
 use kanjo_consensus::boundary::{CommittedEntry, ProposalCheck, Sink};
 use kanjo_consensus::engine::{Engine, EngineConfig, Parts};
 use kanjo_consensus::entry::{self, EntryHead};
-use kanjo_consensus::log::{LogParts, Slot};
+use kanjo_consensus::log::LogParts;
 use kanjo_ledger::chain::Chain;
 use kanjo_link::bus::{BoxFuture, Bus};
-use kanjo_link::keys::{LinkKey, PublicLinkKey};
+use kanjo_link::keys::LinkKey;
 use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig, Peer};
 use kanjo_proof::merkle::Frontier;
 use kanjo_sentinel::client::Signer;
 use kanjo_store::disk::Disk;
-use kanjo_store::slots::SlotFile;
 use kanjo_types::membership::Membership;
 use kanjo_types::signature::verify;
 use kanjo_types::{ChainId, Hash, PublicKey};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::RwLock;
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -115,28 +112,6 @@ impl MemberThreads {
     }
 }
 
-struct EngineSlot(SlotFile, Option<Vec<u8>>);
-
-impl EngineSlot {
-    fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Box<dyn Slot>, StartError> {
-        let (file, value) = SlotFile::open(disk.clone(), path)
-            .map_err(|error| StartError::Member(format!("{}: {error}", path.display())))?;
-        Ok(Box::new(Self(file, value)))
-    }
-}
-
-impl Slot for EngineSlot {
-    fn read(&self) -> Option<Vec<u8>> {
-        self.1.clone()
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write(bytes).map_err(io::Error::other)?;
-        self.1 = Some(bytes.to_vec());
-        Ok(())
-    }
-}
-
 /// Hands committed entries to finality, as fast as this node executes them.
 struct ToFinality {
     events: Sender<Event>,
@@ -187,7 +162,7 @@ pub(crate) fn peers(membership: &Membership, me: u16) -> Vec<Peer> {
     });
     let peer = |(number, member): (u16, &kanjo_types::membership::Member)| Peer {
         number,
-        key: PublicLinkKey(member.certificate.link_key),
+        key: member.certificate.link_key,
         address: member.certificate.address.clone(),
     };
     others.map(peer).collect()
@@ -342,8 +317,8 @@ pub fn start_member(
         applied,
         log: LogParts {
             log,
-            vote: EngineSlot::open(&disk, &engine_dir.join("vote"))?,
-            voters: EngineSlot::open(&disk, &engine_dir.join("voters"))?,
+            dir: engine_dir,
+            disk,
         },
         bus,
         notary: Arc::new(SentinelNotary(to_signer.clone())),

@@ -62,7 +62,8 @@ impl Signing {
             } else {
                 self.requests.try_recv().ok()
             };
-            for request in first.into_iter().chain(self.requests.try_iter().take(BATCH_MAX)) {
+            let more: Vec<ToSign> = self.requests.try_iter().take(BATCH_MAX).collect();
+            for request in first.into_iter().chain(more) {
                 match request {
                     ToSign::Vote { epoch, height, header, challenge } => {
                         votes.push(VoteRequest { epoch, height, header, challenge });

@@ -57,7 +57,9 @@ pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiEr
     }
     let mut tip = shared.tip.subscribe();
     let mut health = shared.health.subscribe();
-    let no_end = |health: &Health| matches!(health, Health::Stopped(_) | Health::StorageFull);
+    let no_end = |health: &Health| {
+        matches!(health, Health::Stopped(_) | Health::StorageFull | Health::Rewinding { .. })
+    };
     tokio::select! {
         _ = tip.wait_for(|tip| tip.height >= height) => Ok(()),
         // What was read may not become final for long, or ever.

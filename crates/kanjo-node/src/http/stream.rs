@@ -52,7 +52,9 @@ async fn next_block(
     live: &mut broadcast::Receiver<Arc<FinalBlock>>,
 ) -> Result<Arc<FinalBlock>, broadcast::error::RecvError> {
     let mut health = shared.health.subscribe();
-    let over = |health: &Health| matches!(health, Health::Stopping | Health::Stopped(_));
+    let over = |health: &Health| {
+        matches!(health, Health::Stopping | Health::Stopped(_) | Health::Rewinding { .. })
+    };
     tokio::select! {
         block = live.recv() => block,
         _ = health.wait_for(over) => Err(broadcast::error::RecvError::Closed),

@@ -122,6 +122,7 @@ fn check_health(api: &Api) -> Result<(), ApiError> {
         Health::Running => return Ok(()),
         Health::StorageFull => Refusal::StorageFull,
         Health::Stopping | Health::Stopped(_) => Refusal::Stopping,
+        Health::Rewinding { .. } => Refusal::NoLeader,
     };
     Err(Refused::new(refusal, "node").into())
 }
@@ -161,7 +162,9 @@ async fn run(
         .map_err(|refusal| ApiError::from(Refused::new(refusal, "node")))?;
     drop(submission);
     let mut health = api.shared.health.subscribe();
-    let failed = health.wait_for(|health| matches!(health, Health::Stopped(_)));
+    let failed = health.wait_for(|health| {
+        matches!(health, Health::Stopped(_) | Health::Rewinding { .. })
+    });
     tokio::select! {
         biased;
         outcomes = outcomes => outcomes.map_err(|_| ApiError::stopped()),
