@@ -152,7 +152,7 @@ pub fn verify_on(
     };
     let mut auditor = Auditor::new(&genesis, trust);
     check_blocks(&reader, &mut auditor, &mut report, progress);
-    report.header_hash = auditor.last.map(|(hash, _)| hash);
+    report.header_hash = auditor.last.as_ref().map(|(hash, _)| *hash);
     if report.ok {
         check_end(dir, disk, &reader, &auditor, &mut report);
     }
@@ -184,7 +184,7 @@ fn check_blocks(
         };
         let checked = read.and_then(|block| {
             let transactions = auditor.check(height, &block.bytes)?;
-            let (hash, _) = auditor.last.unwrap_or_default();
+            let hash = auditor.last.as_ref().map(|(hash, _)| *hash).unwrap_or_default();
             compare("header hash in the log", &Hash(block.header_hash), &hash)?;
             let kept = reader.header_hashes(height..height + 1);
             let kept =
