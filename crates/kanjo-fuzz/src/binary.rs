@@ -1,6 +1,9 @@
 //! Decoders of the canonical encoding and of stored blocks.
 
+use crate::sample::sample;
+use kanjo_ledger::BlockContext;
 use kanjo_types::codec::{self, Compact, to_bytes};
+use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::money::Evidence;
 use kanjo_types::stored::{
     append_entry, append_head, append_tail, decode_head, decode_signed, encode_block,
@@ -45,6 +48,17 @@ pub fn decode_record(data: &[u8]) {
         assert!(record.place().is_none_or(in_range));
         let _ = (record.hash(), record.previous(), record.transaction());
     }
+}
+
+/// What members say about themselves or each other, with their signatures: as it goes from node to
+/// node before the ledger takes it.
+pub fn decode_notice(data: &[u8]) {
+    let Some((notice, statements)) = decode::<(Notice, Vec<Statement>)>(data) else { return };
+    let ledger = &sample().ledger;
+    let block = BlockContext { height: 2, time_ms: u64::MAX };
+    // Nobody outside can sign for the only voter, and it can't go.
+    let judged = ledger.judge_notice(block, &notice, &statements);
+    assert!(judged.is_err_and(|error| !error.to_string().is_empty()));
 }
 
 /// What a reversal shows of a transaction.

@@ -28,7 +28,7 @@ pub mod text;
 pub use api::{http_frames, submit_answer};
 pub use binary::{
     decode_access, decode_block, decode_block_head, decode_certificate, decode_compact,
-    decode_evidence, decode_genesis, decode_header, decode_receipt, decode_record,
+    decode_evidence, decode_genesis, decode_header, decode_notice, decode_receipt, decode_record,
     decode_signed_transaction,
 };
 pub use links::{link_item, link_stream};
@@ -54,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode_evidence", decode_evidence),
     ("decode_genesis", decode_genesis),
     ("decode_header", decode_header),
+    ("decode_notice", decode_notice),
     ("decode_receipt", decode_receipt),
     ("decode_record", decode_record),
     ("decode_signed_transaction", decode_signed_transaction),

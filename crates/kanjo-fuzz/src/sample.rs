@@ -1,4 +1,5 @@
-//! A small real ledger: a genesis with one voter, and one block with two payments and a failed one.
+//! A small real ledger: a genesis with one voter, and one block with two payments, a failed one, and a
+//! change of the membership.
 //! Two rows are put in by hand: that the first payment was reversed, and by which act.
 //!
 //! Proofs are checked against it, and whatever checks is compared with what it really holds.
@@ -13,6 +14,7 @@ use kanjo_types::block::{HEADER_VERSION, Vote, vote_digest};
 use kanjo_types::genesis::{
     Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
 };
+use kanjo_types::membership::{Measurement, MembershipChange};
 use kanjo_types::money::{Act, Reason};
 use kanjo_types::policy::Policy;
 use kanjo_types::record::RowKey;
@@ -90,7 +92,11 @@ fn genesis() -> Option<Genesis> {
             operators: vec!["alice".to_owned()],
         },
         voters: vec![Voter::alone("voter", voter)],
-        cluster: Cluster::default(),
+        cluster: Cluster {
+            governors: vec!["alice".to_owned()],
+            threshold: 1,
+            measurements: Vec::new(),
+        },
         users: vec![
             FirstUser { name: "alice".to_owned(), access: alice },
             FirstUser { name: "bob".to_owned(), access: bob },
@@ -112,8 +118,8 @@ fn sign(header: &Header) -> Option<Certificate> {
     Some(Certificate { epoch: 0, votes: vec![Vote { voter: 0, answer, signature }] })
 }
 
-/// What alice signs in block 1; the last one fails.
-fn operations(genesis: &Genesis) -> Option<[Vec<Operation>; 3]> {
+/// What alice signs in block 1; the third one fails, the last one begins epoch 1.
+fn operations(genesis: &Genesis) -> Option<[Vec<Operation>; 4]> {
     let wallet = |owner, number| genesis.wallet_id(owner, number);
     let pay = |from: WalletId, to: WalletId, token, amount| Operation::Transfer {
         token: TokenId(token),
@@ -125,10 +131,12 @@ fn operations(genesis: &Genesis) -> Option<[Vec<Operation>; 3]> {
     let (first, second) = (wallet("alice", 0)?, wallet("alice", 1)?);
     let bob = wallet("bob", 0)?;
     let owner = genesis.user_id("alice")?;
+    let measurement = Measurement { program: Hash([8; 32]), note: "kanjo".to_owned() };
     Some([
         vec![pay(first, bob, 1, 400)],
         vec![Operation::CreateWallet { owner, number: 2 }, pay(first, second, 2, 7)],
         vec![pay(bob, first, 1, 1)],
+        vec![Operation::ChangeMembership { change: MembershipChange::Allow { measurement } }],
     ])
 }
 

@@ -367,7 +367,10 @@ fn write_membership(f: &mut Formatter<'_>, membership: &Membership) -> fmt::Resu
         some(MemberStatus::Ejected, "ejected"),
         some(MemberStatus::Doubted, "doubted"),
         some(MemberStatus::Removed, "removed"),
-        (programs > 0).then(|| format!("{programs} programs allowed")),
+        (programs > 0).then(|| {
+            let word = if programs == 1 { "program" } else { "programs" };
+            format!("{programs} {word} allowed")
+        }),
         Some(format!("made in block {}", membership.height)),
     ];
     write_phrases(f, &phrases)

@@ -1,4 +1,4 @@
-//! The state commitment: 14 tables × 64 partitions, each an *indexed Merkle tree*.
+//! The state commitment: 15 tables × 64 partitions, each an *indexed Merkle tree*.
 //!
 //! ```text
 //! state root       SHA-256("kanjo/state/1" ‖ RFC 6962 root over 1,024 partition roots)
@@ -40,8 +40,8 @@ use kanjo_types::{Hash, Table};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Places for trees in a state: one for each partition of 16 tables. Partitions of tables that
-/// there are not (14 and 15) have the zero root.
+/// Places for trees in a state: one for each partition of 16 tables. Partitions of the table
+/// that there is not (15) have the zero root.
 pub const TREES: usize = 16 * PARTITIONS;
 /// Most leaves of a partition: slots have 32 bits.
 pub const LEAVES_MAX: u64 = 1 << 32;

@@ -81,13 +81,17 @@ fn an_absent_row_of_every_table_is_named() {
     let text = "there is no freeze of user kj… in token 700";
     assert_eq!(freeze(FreezeTarget::User(user)), text);
     assert_eq!(freeze(FreezeTarget::Token), "there is no freeze of token 700");
+    let text = absent(Table::Memberships, RowKey::epoch(70_000));
+    assert_eq!(text, "there is no membership of epoch 70000");
     let reversal = RowKey::reversal(TransactionId(Hash([7; 32])), token);
     let text = absent(Table::Reversals, reversal);
     assert!(text.starts_with("there is no row of Reversals with key "), "{text}");
     let text = absent(Table::Attributes, RowKey::attribute(user, "legal_name"));
     assert!(text.starts_with("there is no attribute of user kj… with key "), "{text}");
     let odd = RowKey(Hash([9; 32]));
-    for table in [Table::Freezes, Table::Authorities, Table::Pendings, Table::Terms] {
+    for table in
+        [Table::Freezes, Table::Authorities, Table::Pendings, Table::Terms, Table::Memberships]
+    {
         let text = absent(table, odd);
         assert!(text.starts_with(&format!("there is no row of {table:?} with key")), "{text}");
     }

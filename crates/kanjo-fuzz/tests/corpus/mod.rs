@@ -47,6 +47,11 @@ pub fn corpus() -> Corpus {
             "Record" => ("decode_record", "record_json"),
             "Header" => ("decode_header", "header_json"),
             "Genesis" => ("decode_genesis", "genesis_json"),
+            // The tag of the operation, then the notice and its statements.
+            "Operation" if vector["bytes"].as_str().is_some_and(|text| text.starts_with("1d")) => {
+                corpus.push(("decode_notice", unhex(&vector["bytes"])[1..].to_vec()));
+                continue;
+            }
             "Evidence" => ("decode_evidence", ""),
             "Receipt" => ("decode_receipt", ""),
             "Certificate" => ("decode_certificate", ""),

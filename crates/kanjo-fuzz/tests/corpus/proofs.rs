@@ -2,7 +2,7 @@
 
 use super::Corpus;
 use kanjo_fuzz::sample::{Sample, sample, signed};
-use kanjo_ledger::block::{receipt_hash, rows_root};
+use kanjo_ledger::block::{membership_proof, receipt_hash, rows_root};
 use kanjo_proof::proof::{
     AbsenceProof, BlockProof, ExtendsProof, LaterHeader, ProvenLeaf, ProvenReceipt, ProvenRow,
     ProvenTransaction, RangeProof, ReversalProof, StateProof, TransactionProof, VersionProof,
@@ -177,4 +177,13 @@ pub fn proofs(corpus: &mut Corpus) {
         let file = ProofFile::new(sample.genesis.chain_id(), proof);
         corpus.push(("proof_json", serde_json::to_vec(&file).expect("JSON")));
     }
+    // With the membership that block 1 made.
+    let memberships = vec![membership_proof(&sample.blocks[1]).expect("a new epoch")];
+    let proof = of_state(sample).swap_remove(0);
+    let carried = Carried { memberships: memberships.clone(), proof: proof.clone() };
+    let bytes = codec::to_bytes(&carried);
+    assert!(check_bytes(&bytes, &sample.genesis).is_ok());
+    corpus.push(("proof_bytes", bytes));
+    let file = ProofFile::new(sample.genesis.chain_id(), proof).with_memberships(memberships);
+    corpus.push(("proof_json", serde_json::to_vec(&file).expect("JSON")));
 }
