@@ -16,6 +16,7 @@
 //! - A new leader's first entry is blank, and takes a height.
 
 use crate::boundary::{Notary, ProposalCheck, Sink};
+use crate::changes::{Changes, Goal, finish_interrupted};
 use crate::entry::{ENTRY_BYTES_MAX, ENTRY_HEAD_BYTES, Entry, Proposal};
 use crate::log::{Log, LogParts, LogReader, Writing};
 use crate::machine::Machine;
@@ -23,15 +24,18 @@ use crate::network::{Network, Server};
 use crate::types::{Leader, Types};
 use bytes::Bytes;
 use kanjo_link::bus::{BoxFuture, Bus, Topic};
-use kanjo_types::hash::Hash;
 use openraft::alias::{SerdeInstantOf, WatchReceiverOf, WatchSenderOf};
 use openraft::async_runtime::watch::{WatchReceiver, WatchSender};
 use openraft::type_config::TypeConfigExt;
-use openraft::{AsyncRuntime, ChangeMembers, EmptyNode, Raft, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft::{AsyncRuntime, Raft, RaftMetrics, ServerState, SnapshotPolicy};
+use openraft_rt_tokio::TokioRuntime;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How the engine behaves. Times are milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +68,7 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    fn of_engine(&self, voters: u16) -> Result<openraft::Config, openraft::ConfigError> {
-        let _ = voters;
+    fn of_engine(&self) -> Result<openraft::Config, openraft::ConfigError> {
         openraft::Config {
             cluster_name: "kanjo".to_owned(),
             heartbeat_interval: self.heartbeat_ms,
@@ -194,9 +197,13 @@ struct Inner<R: AsyncRuntime> {
     id: u16,
     raft: Raft<Types<R>, Machine<R>>,
     server: Server<R>,
+    changes: Arc<Changes<R>>,
     reader: LogReader,
     state: StateReceiver<R>,
-    thread: parking_lot::Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Threads to wait for at the end.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Ends the engine's own thread, if it has one.
+    end: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl<R: AsyncRuntime> Clone for Engine<R> {
@@ -217,11 +224,11 @@ impl<R: AsyncRuntime> Engine<R> {
     pub async fn start(config: EngineConfig, parts: Parts) -> Result<Self, EngineError> {
         let Parts { id, genesis_voters, applied, log, bus, notary, check, sink } = parts;
         let genesis = Entry::genesis(genesis_voters);
-        let of_engine = config.of_engine(genesis_voters).map_err(start_error)?;
+        let of_engine = config.of_engine().map_err(start_error)?;
         let (mut log, history) =
             Log::<R>::open(id, log, Some(&genesis), notary, config.writing).map_err(start_error)?;
         let reader = log.reader();
-        let thread = parking_lot::Mutex::new(log.closed());
+        let threads = Mutex::new(log.closed().into_iter().collect());
         let machine = Machine::new(&reader, history, applied, sink).map_err(start_error)?;
         let append_timeout = Duration::from_millis(config.append_timeout_ms);
         let network = Network { id, bus, append_timeout, runtime: PhantomData };
@@ -229,8 +236,10 @@ impl<R: AsyncRuntime> Engine<R> {
         let raft = raft.await.map_err(start_error)?;
         let server = Server { raft: raft.clone(), check, genesis };
         let (sender, state) = Types::<R>::watch_channel(state_of(&raft.metrics().borrow_watched()));
-        drop(R::spawn(follow::<R>(raft.metrics(), sender)));
-        let inner = Inner { id, raft, server, reader, state, thread };
+        let changes = Arc::new(Changes::new(raft.clone()));
+        drop(R::spawn(follow::<R>(raft.metrics(), sender, Arc::downgrade(&changes))));
+        let end = Mutex::new(None);
+        let inner = Inner { id, raft, server, changes, reader, state, threads, end };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -311,28 +320,30 @@ impl<R: AsyncRuntime> Engine<R> {
     }
 
     /// Sets the voters and those that follow without a vote; others are sent nothing any more.
-    /// Goes through a joint change if need be, and ends one that was interrupted.
+    /// Goes through a joint change if need be, and ends one that was interrupted first. When this
+    /// returns, the change is committed and the sink has it.
+    ///
+    /// Each step takes a height: none when nothing changes, two for a change of voters, one more
+    /// for nodes that are left out.
     ///
     /// # Errors
-    /// [`EngineError::NotLeader`], [`EngineError::InProgress`], [`EngineError::Stopped`].
+    /// [`EngineError::NotLeader`], [`EngineError::InProgress`], [`EngineError::Refused`],
+    /// [`EngineError::Stopped`]. Some steps may have been taken; call it again on the leader.
     pub async fn change_voters(
         &self,
         voters: BTreeSet<u16>,
         learners: BTreeSet<u16>,
     ) -> Result<(), EngineError> {
-        let _ = (voters, learners);
-        Err(EngineError::Refused("not built yet".to_owned()))
+        let wanted = |numbers: BTreeSet<u16>| numbers.into_iter().map(u64::from).collect();
+        self.inner.changes.change(&Goal { voters: wanted(voters), learners: wanted(learners) }).await
     }
 
-    /// Lets a node follow, without a vote.
+    /// Lets a node follow, without a vote. A voter stays one.
     ///
     /// # Errors
-    /// [`EngineError::NotLeader`], [`EngineError::InProgress`], [`EngineError::Stopped`].
+    /// As [`Engine::change_voters`].
     pub async fn add_learner(&self, node: u16) -> Result<(), EngineError> {
-        let nodes = BTreeMap::from([(u64::from(node), EmptyNode {})]);
-        let changes = ChangeMembers::AddNodes(nodes);
-        let _ = changes;
-        Err(EngineError::Refused("not built yet".to_owned()))
+        self.inner.changes.add_learner(u64::from(node)).await
     }
 
     /// Asks another voter to lead. Whether it does shows in the state.
@@ -351,29 +362,65 @@ impl<R: AsyncRuntime> Engine<R> {
         self.inner.raft.trigger().elect(true).await.map_err(start_error)
     }
 
-    /// Stops the engine. When this returns, the log is closed and may be opened again.
+    /// Stops the engine. When this returns, the log is closed and may be opened again. Don't wait
+    /// for it inside the sink or the notary: the engine waits for them.
     pub async fn stop(&self) {
         // An engine that has stopped by itself says so again; there is nothing to do about it.
         let _ = self.inner.raft.shutdown().await;
-        let thread = self.inner.thread.lock().take();
-        if let Some(thread) = thread {
+        drop(self.inner.end.lock().take());
+        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        for thread in threads {
+            // A thread that panicked has said so.
             let _ = thread.join();
         }
     }
 }
 
-/// A vote or hash that the node proposes with.
-#[must_use]
-pub fn proposal(header: Hash, bytes: Bytes) -> Proposal {
-    Proposal { header, bytes }
+impl Engine<TokioRuntime> {
+    /// Starts the engine on a thread and a runtime of its own, so that the node's work never
+    /// delays a heartbeat. Blocks until it runs.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_thread(config: EngineConfig, parts: Parts) -> Result<Self, EngineError> {
+        let (started, result) = std::sync::mpsc::sync_channel(1);
+        let (end, ended) = oneshot::channel::<()>();
+        let run = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(started.send(Err(start_error(error)))),
+            };
+            runtime.block_on(async {
+                let engine = Self::start(config, parts).await;
+                let runs = engine.is_ok();
+                // The caller waits for it.
+                drop(started.send(engine));
+                if runs {
+                    // Dropped without a word when the engine is stopped, or forgotten.
+                    let _ = ended.await;
+                }
+            });
+        };
+        let name = "kanjo-engine".to_owned();
+        let thread = std::thread::Builder::new().name(name).spawn(run).map_err(start_error)?;
+        let engine = result.recv().map_err(start_error)??;
+        engine.inner.threads.lock().push(thread);
+        *engine.inner.end.lock() = Some(end);
+        Ok(engine)
+    }
 }
 
 async fn follow<R: AsyncRuntime>(
     mut metrics: WatchReceiverOf<Types<R>, RaftMetrics<Types<R>>>,
     sender: WatchSenderOf<Types<R>, EngineState>,
+    changes: Weak<Changes<R>>,
 ) {
     loop {
         let state = state_of::<R>(&metrics.borrow_and_update());
+        if state.role == Role::Leader && state.is_joint() {
+            changes.upgrade().inspect(finish_interrupted);
+        }
         sender.send_if_different(state);
         if metrics.changed().await.is_err() {
             return;

@@ -30,6 +30,7 @@
 pub mod ballots;
 pub mod boundary;
 mod bytes;
+mod changes;
 pub mod engine;
 pub mod entry;
 pub mod log;

@@ -14,6 +14,8 @@
 //! - Entries that wait for the disk take at most [`WAITING_BYTES_MAX`]; then the engine waits.
 
 mod cache;
+#[cfg(test)]
+mod tests;
 mod voters;
 mod writer;
 
@@ -110,7 +112,7 @@ impl LogReader {
     /// Entries from `start`, below `end`, of at most `bytes_max`; but one at least, if it is there.
     fn entries(&self, start: u64, end: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let (mut entries, mut bytes) = (Vec::new(), 0usize);
-        for index in start..end {
+        for index in start.max(self.shared.disk.first_height())..end {
             let Some(entry) = self.entry(index)? else { break };
             bytes = bytes.saturating_add(entry.stored().len());
             if bytes > bytes_max && !entries.is_empty() {
