@@ -3,7 +3,8 @@
 //! Invariants:
 //! - a frame is written only after the frame before it was synced;
 //! - the shared index advances only after the sync;
-//! - after a failed write or sync the log is poisoned, and a failed sync is never repeated.
+//! - after a failed write or sync the log is poisoned, and a failed sync is never repeated;
+//! - two segments never start at the same height: one that holds nothing (any more) is replaced.
 
 use crate::disk::{Disk, SECTOR_BYTES, is_disk_full};
 use crate::log::error::{AppendError, OpenError, PrepareError, ReadError};
@@ -38,12 +39,12 @@ impl Default for LogOptions {
 
 /// The block log, open for appending. There is one per directory, held by a lock.
 pub struct BlockLog {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     reader: LogReader,
     preparer: Preparer,
     segment_bytes: u64,
     first_height: u64,
-    poisoned: Option<String>,
+    pub(super) poisoned: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -126,10 +127,11 @@ impl BlockLog {
     /// Bytes left in the active segment.
     fn active_room(&self) -> u64 {
         let index = self.shared.index.read();
-        index.active.as_ref().map_or(0, |active| active.header.file_bytes - active.end_offset())
+        index.active.as_ref().map_or(0, Active::room)
     }
 
-    /// Seals the active segment and begins the next. Fails with `DiskFull` before anything
+    /// Seals the active segment and begins the next, or replaces it if it holds nothing: its
+    /// name would be the same. A crash leaves the one or the other under the name. Fails with `DiskFull` before anything
     /// has changed.
     fn roll(&mut self, height: u64, extent: u64) -> Result<(), AppendError> {
         let needed = (SEGMENT_HEADER_BYTES as u64 + extent).max(self.segment_bytes);
@@ -163,6 +165,9 @@ impl BlockLog {
     fn next_segment_header(&self, allocated: &Allocated) -> SegmentHeader {
         let index = self.shared.index.read();
         let (start, previous_first_height) = match &index.active {
+            Some(active) if active.table.next.height == active.header.start.height => {
+                (active.header.start, active.header.previous_first_height)
+            }
             Some(active) => (active.table.next, Some(active.header.start.height)),
             None => {
                 let height = self.first_height;
@@ -175,9 +180,13 @@ impl BlockLog {
 
     fn switch_to(&self, header: SegmentHeader, allocated: Allocated) {
         let table = FrameTable::new(header.start);
-        let active = Active { header, file: allocated.file, table };
+        let end_offset = SEGMENT_HEADER_BYTES as u64;
+        let active = Active { header, file: allocated.file, table, end_offset };
         let mut index = self.shared.index.write();
-        if let Some(old) = index.active.replace(active) {
+        let Some(old) = index.active.replace(active) else { return };
+        if old.header.start.height == header.start.height {
+            index.generation += 1;
+        } else {
             assert_eq!(old.table.next, header.start, "segments are consecutive");
             self.shared.adopt_sealed(old.file, Arc::new(old.table));
             index.sealed.push(Sealed { header: old.header, end: header.start });
@@ -189,7 +198,7 @@ impl BlockLog {
         let index = self.shared.index.read();
         let Some(active) = &index.active else { unreachable!("roll has made a segment") };
         let segment = active.header.start.height;
-        (active.table.next, active.end_offset(), active.file.clone(), segment)
+        (active.table.next, active.end_offset, active.file.clone(), segment)
     }
 
     /// Lets readers see a synced frame.
@@ -208,8 +217,9 @@ impl BlockLog {
         let Some(active) = &mut index.active else { unreachable!("the frame was written to it") };
         let hashes = blocks.iter().map(|block| &block.header_hash);
         active.table.push(&header, (offset / SECTOR_BYTES as u64) as u32, hashes);
-        index.next_height = header.first_height + u64::from(header.block_count);
         let frame_bytes = header.extent_bytes();
+        active.end_offset = offset + frame_bytes;
+        index.next_height = header.first_height + u64::from(header.block_count);
         let locate = |(index_in_frame, block): (u32, &BlockRef<'_>)| Location {
             height: block.height,
             segment,
@@ -272,6 +282,11 @@ impl BlockLog {
         self.reader.read(height)
     }
 
+    /// See [`LogReader::read_prefix`].
+    pub fn read_prefix(&self, height: u64, len: usize) -> Result<Option<Vec<u8>>, ReadError> {
+        self.reader.read_prefix(height, len)
+    }
+
     /// See [`LogReader::location`].
     pub fn location(&self, height: u64) -> Result<Option<Location>, ReadError> {
         self.reader.location(height)
@@ -287,7 +302,7 @@ impl BlockLog {
         self.reader.header_hashes(range)
     }
 
-    /// The height the next block must have.
+    /// The height the next block must have: one above the last, also after a truncation.
     pub fn next_height(&self) -> u64 {
         self.reader.next_height()
     }

@@ -162,6 +162,32 @@ pub enum AppendError {
     },
 }
 
+/// Why the log was not truncated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TruncateError {
+    /// An earlier write or sync failed; see [`AppendError::Poisoned`].
+    #[error("the log accepts nothing since an earlier failure ({cause}); open it again")]
+    Poisoned {
+        /// The failure.
+        cause: String,
+    },
+    /// The segment that would be the last one could not be read, or is damaged. Nothing was
+    /// changed: the segments above it are still there.
+    #[error("the log was not truncated: {0}")]
+    Read(#[from] ReadError),
+    /// Removing a segment failed; the log is now poisoned. What is kept can be read.
+    #[error("cannot {what} {path}: {source}; the log must be opened again", path = path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
 /// Why a block was not read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -17,6 +17,8 @@
 //! - a torn write of an unacknowledged group never keeps the log from opening, and leaves the
 //!   group out, or in if it is whole (`tests/torn_writes.rs`);
 //! - no single flipped bit drops or alters an acknowledged block (`tests/bit_flips.rs`);
+//! - a truncation never hurts what lies below it, and what is appended after it supersedes
+//!   what was there, through any crash (`truncate.rs`, `tests/truncation*.rs`);
 //! - a full disk is an error before anything is written, and passes (`tests/failing_disk.rs`).
 
 mod append;
@@ -30,10 +32,13 @@ mod sector;
 mod segment;
 mod sidecar;
 mod table;
+mod truncate;
 
 pub use append::{BlockLog, LogOptions};
-pub use error::{AppendError, OpenError, PrepareError, ReadError};
+pub use error::{AppendError, OpenError, PrepareError, ReadError, TruncateError};
 pub use frame::{DecodedFrame, FrameError, FrameHeader, FrameId, decode_frame};
 pub use open::OpenReport;
 pub use prepare::Preparer;
 pub use read::{BlockIter, Location, LogReader};
+
+pub(crate) use sector::is_blank;

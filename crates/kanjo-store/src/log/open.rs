@@ -81,7 +81,8 @@ pub(crate) fn open(
         first.or(active.as_ref().map(|a| a.header.start.height)).unwrap_or(options.first_height);
     report.next_height = next_height;
 
-    let index = LogIndex { sealed: sealed.clone(), active, first_height, next_height };
+    let sealed_too = sealed.clone();
+    let index = LogIndex { sealed: sealed_too, active, first_height, next_height, generation: 0 };
     let shared = Arc::new(Shared::new(disk, dir.to_owned(), chain_id, index));
     let present: HashSet<&str> = names.iter().map(String::as_str).collect();
     for segment in &sealed {
@@ -195,7 +196,7 @@ fn settle_last(
 ) -> Result<Active, OpenError> {
     let path = dir.join(segment_name(header.start.height));
     let scan = Scan::run(&*file, &path, &header)?;
-    report.frames_verified = scan.table.frames.len();
+    report.frames_verified = scan.frames_verified() as usize;
     let remains = scan.settle_tail()?;
     if !remains.is_empty() {
         report.truncated_bytes = remains.len() as u64;
@@ -206,7 +207,8 @@ fn settle_last(
         path: path.clone(),
         source,
     })?;
-    Ok(Active { header, file, table: scan.table })
+    let end_offset = scan.end as u64;
+    Ok(Active { header, file, table: scan.table, end_offset })
 }
 
 /// Zeros what is to be cut, and writes the last frame once more: if the process before died

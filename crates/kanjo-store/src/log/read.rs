@@ -5,7 +5,7 @@ use crate::disk::{Disk, DiskFile, SECTOR_BYTES};
 use crate::log::error::{ReadError, ScanError};
 use crate::log::frame::{DecodedFrame, decode_frame};
 use crate::log::recover::Scan;
-use crate::log::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_name};
+use crate::log::segment::{SegmentHeader, segment_name};
 use crate::log::sidecar;
 use crate::log::table::{FrameEntry, FrameTable, Position};
 use crate::{Block, ChainId, HeaderHash};
@@ -22,6 +22,8 @@ const FRAME_CACHED_BYTES_MAX: usize = 32 << 20;
 const SEGMENTS_CACHED_MAX: usize = 32;
 /// Sidecars waiting to be written; more are dropped, and built again when needed.
 const SIDECARS_WAITING_MAX: usize = 8;
+/// Truncations that may overtake one read before its error is believed.
+const TRUNCATIONS_OVERTAKING_MAX: usize = 8;
 
 /// Where a block lies on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +52,15 @@ pub(crate) struct Active {
     pub(crate) header: SegmentHeader,
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) table: FrameTable,
+    /// Where the next frame goes: behind all others, truncated ones included.
+    pub(crate) end_offset: u64,
 }
 
 impl Active {
-    /// Where the next frame goes.
-    pub(crate) fn end_offset(&self) -> u64 {
-        let end = self.table.frames.last().map_or(SEGMENT_HEADER_BYTES as u64, |frame| {
-            (u64::from(frame.start_sector) + u64::from(frame.sectors)) * SECTOR_BYTES as u64
-        });
-        assert!(end <= self.header.file_bytes, "frames lie inside their segment");
-        end
+    /// Bytes left for frames.
+    pub(crate) fn room(&self) -> u64 {
+        assert!(self.end_offset <= self.header.file_bytes, "frames lie inside their segment");
+        self.header.file_bytes - self.end_offset
     }
 }
 
@@ -69,6 +70,8 @@ pub(crate) struct LogIndex {
     pub(crate) active: Option<Active>,
     pub(crate) first_height: u64,
     pub(crate) next_height: u64,
+    /// Grows when a file leaves the log, whose name may come again with other content.
+    pub(crate) generation: u64,
 }
 
 /// A sealed segment in use.
@@ -77,7 +80,11 @@ pub(crate) struct OpenSegment {
     pub(crate) table: Arc<FrameTable>,
 }
 
-type FrameKey = (u64, u32);
+/// Generation of the log, segment, first sector.
+type FrameKey = (u64, u64, u32);
+/// First height of a segment and where it ends: a segment that is active again after a
+/// truncation ends elsewhere when it is sealed the next time.
+type SegmentKey = (u64, Position);
 
 /// A small cache in order of use, the most recent last.
 struct Recent<K, V> {
@@ -105,6 +112,10 @@ impl<K: PartialEq, V> Recent<K, V> {
         }
         self.entries.push((key, value));
     }
+
+    fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.entries.retain(|(key, _)| keep(key));
+    }
 }
 
 /// State shared by the appender, the preparer and all readers.
@@ -114,7 +125,7 @@ pub(crate) struct Shared {
     pub(crate) chain_id: ChainId,
     pub(crate) index: RwLock<LogIndex>,
     frames: Mutex<Recent<FrameKey, DecodedFrame>>,
-    segments: Mutex<Recent<u64, OpenSegment>>,
+    segments: Mutex<Recent<SegmentKey, OpenSegment>>,
     sidecars_waiting: Mutex<Vec<Arc<FrameTable>>>,
 }
 
@@ -139,11 +150,17 @@ impl Shared {
     /// Keeps a sealed segment at hand and its sidecar for the preparer to write.
     pub(crate) fn adopt_sealed(&self, file: Arc<dyn DiskFile>, table: Arc<FrameTable>) {
         let open = OpenSegment { file, table: table.clone() };
-        self.segments.lock().put(table.start.height, Arc::new(open));
+        self.segments.lock().put((table.start.height, table.next), Arc::new(open));
         let mut waiting = self.sidecars_waiting.lock();
         if waiting.len() < SIDECARS_WAITING_MAX {
             waiting.push(table);
         }
+    }
+
+    /// Lets go of files and tables of the segments that start at `height` or above.
+    pub(crate) fn forget_sealed_from(&self, height: u64) {
+        self.segments.lock().retain(|(start, _)| *start < height);
+        self.sidecars_waiting.lock().retain(|table| table.start.height < height);
     }
 
     /// Writes waiting sidecars. Failing is harmless: a missing sidecar is built again.
@@ -158,7 +175,8 @@ impl Shared {
     /// A sealed segment with its table: from the cache, the sidecar, or by scanning it.
     fn sealed(&self, sealed: &Sealed) -> Result<Arc<OpenSegment>, ScanError> {
         let start = sealed.header.start;
-        if let Some(open) = self.segments.lock().get(&start.height) {
+        let key = (start.height, sealed.end);
+        if let Some(open) = self.segments.lock().get(&key) {
             return Ok(open);
         }
         let path = self.dir.join(segment_name(start.height));
@@ -170,7 +188,7 @@ impl Shared {
         let end = sealed.end;
         if let Some(table) = sidecar::read(&*self.disk, &self.dir, &self.chain_id, start, end) {
             let open = Arc::new(OpenSegment { file, table: Arc::new(table) });
-            self.segments.lock().put(start.height, open.clone());
+            self.segments.lock().put(key, open.clone());
             return Ok(open);
         }
         let table = Scan::run(&*file, &path, &sealed.header)?.expect_sealed(end)?;
@@ -193,8 +211,17 @@ pub struct LogReader {
     shared: Arc<Shared>,
 }
 
+/// A frame with its offset and file, for messages.
+type FrameAt = (Arc<DecodedFrame>, u64, PathBuf);
+
+fn not_in_frame(path: PathBuf, offset: u64, height: u64) -> ReadError {
+    let what = "the frame here does not hold this height".to_owned();
+    ReadError::Corrupt { path, offset, height, what }
+}
+
 /// A frame found for a height.
 struct Found {
+    generation: u64,
     segment: u64,
     file: Arc<dyn DiskFile>,
     frame: FrameEntry,
@@ -227,16 +254,24 @@ impl LogReader {
             Some((header_hash, bytes)) => {
                 Ok(Some(Block { height, header_hash: *header_hash, bytes: bytes.to_vec() }))
             }
-            None => {
-                let what = "the frame here does not hold this height".to_owned();
-                Err(ReadError::Corrupt { path, offset, height, what })
-            }
+            None => Err(not_in_frame(path, offset, height)),
         }
+    }
+
+    /// The first `len` bytes of the block at `height`, or all if it has fewer; `None` if the
+    /// log does not hold it. Reads and verifies the frame as [`read`](Self::read) does, if it
+    /// is not cached, but copies no more than asked.
+    pub fn read_prefix(&self, height: u64, len: usize) -> Result<Option<Vec<u8>>, ReadError> {
+        let Some((frame, offset, path)) = self.frame_at(height)? else { return Ok(None) };
+        let bytes = frame.block(height).map(|(_, bytes)| bytes);
+        let bytes = bytes.ok_or_else(|| not_in_frame(path, offset, height))?;
+        Ok(Some(bytes.get(..len).unwrap_or(bytes).to_vec()))
     }
 
     /// Where the block at `height` lies; `None` if the log does not hold it.
     pub fn location(&self, height: u64) -> Result<Option<Location>, ReadError> {
-        Ok(self.find(height)?.map(|found| Location {
+        let found = self.past_truncations(|| self.find(height))?;
+        Ok(found.map(|found| Location {
             height,
             segment: found.segment,
             frame_offset: u64::from(found.frame.start_sector) * SECTOR_BYTES as u64,
@@ -245,7 +280,8 @@ impl LogReader {
         }))
     }
 
-    /// Blocks from `height` to the end of the log, as far as it has come when asked.
+    /// Blocks from `height` to the end of the log, as far as it has come when asked. Each is
+    /// looked up when it is its turn: after a truncation those that took the place of others.
     pub fn iter_from(&self, height: u64) -> BlockIter {
         BlockIter { reader: self.clone(), next: height, failed: false }
     }
@@ -253,6 +289,10 @@ impl LogReader {
     /// Header hashes of these heights, without reading the blocks of sealed segments.
     /// Heights beyond the log are left out.
     pub fn header_hashes(&self, range: Range<u64>) -> Result<Vec<HeaderHash>, ReadError> {
+        self.past_truncations(|| self.header_hashes_once(&range))
+    }
+
+    fn header_hashes_once(&self, range: &Range<u64>) -> Result<Vec<HeaderHash>, ReadError> {
         // One look at the index, so that a segment sealed meanwhile is neither missed nor twice.
         let (sealed, in_active) = {
             let index = self.shared.index.read();
@@ -260,20 +300,37 @@ impl LogReader {
                 sealed.header.start.height < range.end && range.start < sealed.end.height
             };
             let sealed: Vec<Sealed> = index.sealed.iter().filter(overlaps).copied().collect();
-            let active = index.active.as_ref().map(|active| active.table.hashes_in(&range));
+            let active = index.active.as_ref().map(|active| active.table.hashes_in(range));
             (sealed, active.unwrap_or_default().to_vec())
         };
         let mut hashes = Vec::new();
         for sealed in &sealed {
-            hashes.extend_from_slice(self.shared.sealed(sealed)?.table.hashes_in(&range));
+            hashes.extend_from_slice(self.shared.sealed(sealed)?.table.hashes_in(range));
         }
         hashes.extend(in_active);
         Ok(hashes)
     }
 
+    /// Tries again if a file has left the log meanwhile: what looked like a missing or
+    /// foreign file was a truncation.
+    fn past_truncations<T>(
+        &self,
+        attempt: impl Fn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        for _ in 1..TRUNCATIONS_OVERTAKING_MAX {
+            let before = self.shared.index.read().generation;
+            match attempt() {
+                Err(_) if self.shared.index.read().generation != before => {}
+                outcome => return outcome,
+            }
+        }
+        attempt()
+    }
+
     fn find(&self, height: u64) -> Result<Option<Found>, ReadError> {
-        let sealed = {
+        let (sealed, generation) = {
             let index = self.shared.index.read();
+            let generation = index.generation;
             if height < index.first_height || height >= index.next_height {
                 return Ok(None);
             }
@@ -281,15 +338,17 @@ impl LogReader {
                 && let Some(frame) = active.table.frame_of(height)
             {
                 let segment = active.header.start.height;
-                return Ok(Some(Found { segment, file: active.file.clone(), frame }));
+                let file = active.file.clone();
+                return Ok(Some(Found { generation, segment, file, frame }));
             }
             let after = index.sealed.partition_point(|s| s.header.start.height <= height);
-            after.checked_sub(1).and_then(|at| index.sealed.get(at)).copied()
+            (after.checked_sub(1).and_then(|at| index.sealed.get(at)).copied(), generation)
         };
         let Some(sealed) = sealed else { return Ok(None) };
         let open = self.shared.sealed(&sealed)?;
         let segment = sealed.header.start.height;
         Ok(open.table.frame_of(height).map(|frame| Found {
+            generation,
             segment,
             file: open.file.clone(),
             frame,
@@ -297,14 +356,15 @@ impl LogReader {
     }
 
     /// The verified frame of a height, with its place for messages.
-    fn frame_at(
-        &self,
-        height: u64,
-    ) -> Result<Option<(Arc<DecodedFrame>, u64, PathBuf)>, ReadError> {
+    fn frame_at(&self, height: u64) -> Result<Option<FrameAt>, ReadError> {
+        self.past_truncations(|| self.frame_at_once(height))
+    }
+
+    fn frame_at_once(&self, height: u64) -> Result<Option<FrameAt>, ReadError> {
         let Some(found) = self.find(height)? else { return Ok(None) };
         let path = self.shared.dir.join(segment_name(found.segment));
         let offset = u64::from(found.frame.start_sector) * SECTOR_BYTES as u64;
-        let key = (found.segment, found.frame.start_sector);
+        let key = (found.generation, found.segment, found.frame.start_sector);
         if let Some(frame) = self.shared.frames.lock().get(&key) {
             return Ok(Some((frame, offset, path)));
         }

@@ -14,6 +14,10 @@
 //!
 //! In a segment that another one follows nothing is cut: the successor's header proves that
 //! all its frames were synced.
+//!
+//! After a truncation frames go *back*: one that starts below the end of those before it, but
+//! not below the start of its segment, supersedes what they say of its heights and above.
+//! Sequence and previous id go on as ever, so a truncation weakens none of the above.
 
 use crate::disk::{DiskFile, SECTOR_BYTES};
 use crate::log::error::ScanError;
@@ -69,14 +73,16 @@ impl<'a> Scan<'a> {
     fn accept(&mut self, frame: &DecodedFrame) -> Result<(), ScanError> {
         let header = &frame.header;
         let next = self.table.next;
-        let found = (header.sequence, header.first_height, header.previous_id);
-        if found != (next.sequence, next.height, next.previous_id) {
+        let follows = (header.sequence, header.previous_id) == (next.sequence, next.previous_id);
+        let heights = self.table.start.height..=next.height;
+        if !follows || !heights.contains(&header.first_height) {
             return Err(self.corrupt(format!(
                 "frame {} of height {} does not continue the log, which goes on with frame {} \
                  of height {}",
                 header.sequence, header.first_height, next.sequence, next.height
             )));
         }
+        self.table.truncate_to(header.first_height);
         let start_sector = (self.end / SECTOR_BYTES) as u32;
         self.table.push(header, start_sector, frame.header_hashes());
         self.end += header.sectors as usize * SECTOR_BYTES;
@@ -98,9 +104,18 @@ impl<'a> Scan<'a> {
         Some((self.bytes.get(start..self.end)?, start as u64))
     }
 
-    /// For a segment that another follows: its frames must end exactly where that one starts.
-    pub(crate) fn expect_sealed(self, end: Position) -> Result<FrameTable, ScanError> {
-        if self.table.next == end {
+    /// Frames read and verified, superseded ones included.
+    pub(crate) fn frames_verified(&self) -> u64 {
+        self.table.next.sequence - self.table.start.sequence
+    }
+
+    /// For a segment that another follows: its frames must end exactly where that one starts,
+    /// or above if the log was truncated just before that one was begun.
+    pub(crate) fn expect_sealed(mut self, end: Position) -> Result<FrameTable, ScanError> {
+        let next = self.table.next;
+        let all_there = (next.sequence, next.previous_id) == (end.sequence, end.previous_id);
+        if all_there && (self.table.start.height..=next.height).contains(&end.height) {
+            self.table.truncate_to(end.height);
             return Ok(self.table);
         }
         if let Some(FrameError::Version(found)) = self.stop {

@@ -8,6 +8,10 @@
 //! │ frames × { start sector u32, sectors u32, blocks u32 } │ blocks × header hash 32
 //! │ BLAKE3-128 of all before, 16
 //! ```
+//!
+//! It lists the frames that readers still need, and of each the blocks that no later frame
+//! has superseded. The id of the last frame vouches for all frames of the segment, so start,
+//! last id and end height say which table it is: a sidecar of an earlier end never fits.
 
 use crate::ChainId;
 use crate::bytes::{Bytes, checksum};
@@ -93,8 +97,11 @@ pub(crate) fn read(
 ) -> Option<FrameTable> {
     let file = disk.open(&dir.join(sidecar_name(start.height))).ok()?;
     let bytes = read_whole(&*file).ok()?;
-    let table = decode(&bytes, chain_id)?;
-    (table.start == start && table.next == end).then_some(table)
+    let mut table = decode(&bytes, chain_id)?;
+    // The id vouches for the sequence, which superseded frames keep us from counting here.
+    let found = (table.start, table.next.height, table.next.previous_id);
+    table.next.sequence = end.sequence;
+    (found == (start, end.height, end.previous_id)).then_some(table)
 }
 
 /// Writes a sidecar under a temporary name and renames it. Not synced: the checksum tells.

@@ -25,8 +25,10 @@ pub(crate) struct Position {
 
 /// Frames and header hashes of one segment.
 ///
-/// Invariants: frames are consecutive in sequence, height and disk position; there is one
-/// hash for each height in `start.height .. next.height`.
+/// Invariants: frames ascend in height and disk position, and together cover each height in
+/// `start.height .. next.height` once: a frame speaks for its heights up to the first of the
+/// next frame, the last one up to `next.height`. There is one hash for each of these heights.
+/// Frames that later ones have superseded are not in it, though `next.sequence` counts them.
 #[derive(Debug, Clone)]
 pub(crate) struct FrameTable {
     pub(crate) start: Position,
@@ -38,6 +40,19 @@ pub(crate) struct FrameTable {
 impl FrameTable {
     pub(crate) fn new(start: Position) -> Self {
         Self { start, next: start, frames: Vec::new(), hashes: Vec::new() }
+    }
+
+    /// Forgets the heights from `height` on. A frame that straddles it keeps what is below.
+    /// The sequence stays: the frames are still on disk, and the next one follows them.
+    pub(crate) fn truncate_to(&mut self, height: u64) {
+        assert!(height >= self.start.height, "a table is not cut below its start");
+        if height >= self.next.height {
+            return;
+        }
+        let kept = self.frames.partition_point(|frame| frame.first_height < height);
+        self.frames.truncate(kept);
+        self.hashes.truncate((height - self.start.height) as usize);
+        self.next.height = height;
     }
 
     /// Adds a frame that lies at `start_sector`.
