@@ -1,4 +1,5 @@
 //! The TPM client and the tpm2 attestor against a real swtpm, in socket mode.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod common;
 
@@ -10,6 +11,7 @@ use kanjo_sentinel::evidence::{self, EvidenceError, Trust};
 use kanjo_sentinel::guard::GuardError;
 use kanjo_sentinel::rules::Refusal;
 use kanjo_sentinel::signing::Seen;
+use kanjo_sentinel::tpm::command;
 use kanjo_sentinel::tpm::{Quote, QuoteError, Tpm, TpmError, verify_quote};
 use std::fs;
 use std::num::NonZeroU64;
@@ -125,12 +127,21 @@ fn an_index_that_is_no_counter_is_refused() {
     let state = tempfile::tempdir().unwrap();
     let swtpm = Swtpm::start(state.path());
     let mut tpm = Tpm::open(&swtpm.address).unwrap();
-    assert!(matches!(
-        tpm.read_counter(COUNTER_INDEX),
-        Err(TpmError::Refused { command: "NV_Read", .. })
-    ));
-    // Out of the range where owners define indices.
-    assert!(tpm.open_counter(0x0000_0001).is_err());
+    let missing = tpm.read_counter(COUNTER_INDEX);
+    assert!(matches!(missing, Err(TpmError::Refused { command: "NV_Read", .. })), "{missing:?}");
+    drop(tpm);
+    // Somebody made an ordinary index of 8 bytes there.
+    let counter = command::nv_define_counter(COUNTER_INDEX);
+    let attributes = command::COUNTER_ATTRIBUTES.to_be_bytes();
+    let place = counter.windows(4).position(|bytes| bytes == attributes).unwrap();
+    let mut ordinary = counter;
+    ordinary[place..place + 4].copy_from_slice(&0x0206_0006u32.to_be_bytes());
+    let mut transport = swtpm.address.connect().unwrap();
+    assert_eq!(transport.transact(&ordinary).unwrap()[6..10], [0; 4]);
+    drop(transport);
+    let mut tpm = Tpm::open(&swtpm.address).unwrap();
+    let refused = tpm.open_counter(COUNTER_INDEX);
+    assert!(matches!(refused, Err(TpmError::NotACounter { index: COUNTER_INDEX })), "{refused:?}");
 }
 
 fn settings(swtpm: &Swtpm) -> Settings {

@@ -1,5 +1,5 @@
 //! What the tests share: certificates, requests, a TPM simulator.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use kanjo_sentinel::rules::{ProposalRequest, VoteRequest};
 use kanjo_sentinel::tpm::Address;
