@@ -20,7 +20,8 @@ cargo xtask <verb>
   bench [ARGS]  kanjo bench, in the release profile (default: emoney, 1,000,000 accounts)
   vectors       write the fixed test vectors anew
 
-Tests need nothing beyond Rust and a C compiler; everything runs on loopback.
+Tests need Rust, a C compiler and swtpm, a TPM simulator, which is installed with apt-get when it is
+missing; everything runs on loopback.
 ";
 
 type Step = Result<(), String>;
@@ -86,7 +87,33 @@ fn docs() -> Step {
     run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Programs that tests start, and the Debian packages that bring them.
+const TEST_PROGRAMS: [(&str, &str); 1] = [("swtpm", "swtpm")];
+
+fn is_installed(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|dir| dir.join(program).is_file())
+}
+
+/// Installs what tests need and this machine lacks.
+fn test_programs() -> Step {
+    for (program, package) in TEST_PROGRAMS {
+        if is_installed(program) {
+            continue;
+        }
+        let missing = |why: String| {
+            format!("tests need {program}: install the package {package} and try again ({why})")
+        };
+        // Without lists of packages nothing is found; with old ones it mostly is.
+        let install = ["install", "--yes", "--no-install-recommends", package];
+        let apt = |arguments: &[&str]| run(Command::new("apt-get").args(arguments));
+        apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install))).map_err(missing)?;
+    }
+    Ok(())
+}
+
 fn unit() -> Step {
+    test_programs()?;
     run(&mut cargo(&["test", "--release", "--workspace"]))
 }
 

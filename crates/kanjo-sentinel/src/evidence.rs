@@ -359,3 +359,118 @@ fn claim<'a, 'b>(input: &'a mut Decoder<'b>, name: i64) -> Result<&'a mut Decode
 fn exact<const N: usize>(input: &mut Decoder<'_>) -> Result<[u8; N], Unreadable> {
     input.bytes()?.try_into().map_err(|_| Unreadable::Expected("bytes of a fixed number"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_zebra::VerificationKeyBytes;
+    use proptest::prelude::*;
+
+    fn key() -> (SigningKey, [u8; 32]) {
+        let key = SigningKey::from([7; 32]);
+        let public = VerificationKeyBytes::from(&key).into();
+        (key, public)
+    }
+
+    fn claims() -> (Claims, Trust) {
+        let session = session_hash(&key().1);
+        let attestor = SigningKey::from([8; 32]);
+        let public = VerificationKeyBytes::from(&attestor).into();
+        let statement = software::statement(&qualifying(&session, b"a nonce!"));
+        let signature = attestor.sign(&statement).to_bytes();
+        let claims = Claims {
+            nonce: b"a nonce!".to_vec(),
+            measurement: Hash([1; 32]),
+            certificate: Hash([2; 32]),
+            chain: ChainId(Hash([3; 32])),
+            count: 4,
+            highest_vote: Some(5),
+            session,
+            attestation: Attestation::Software { key: public, signature },
+        };
+        (claims, Trust::Software { key: public })
+    }
+
+    #[test]
+    fn evidence_holds_for_its_nonce_key_and_attestor_only() {
+        let (claims, trust) = claims();
+        let (key, public) = key();
+        let evidence = claims.sign(&key);
+        assert_eq!(verify(&evidence, &public, b"a nonce!", &trust), Ok(claims.clone()));
+        assert_eq!(verify(&evidence, &public, b"another!", &trust), Err(EvidenceError::Nonce));
+        let other = VerificationKeyBytes::from(&SigningKey::from([9; 32])).into();
+        let refused = verify(&evidence, &other, b"a nonce!", &trust);
+        assert_eq!(refused, Err(EvidenceError::Signature));
+        let wrong = Trust::Software { key: public };
+        let refused = verify(&evidence, &public, b"a nonce!", &wrong);
+        assert_eq!(refused, Err(EvidenceError::SoftwareAttestor));
+        let tpm = Trust::Tpm2 { key: AttestationKey { x: [0; 32], y: [0; 32] }, pcrs: Pcrs::new() };
+        let refused = verify(&evidence, &public, b"a nonce!", &tpm);
+        assert_eq!(refused, Err(EvidenceError::Attestor { expected: "tpm2", found: "software" }));
+        let elsewhere = Claims { session: Hash([6; 32]), ..claims };
+        let refused = verify(&elsewhere.sign(&key), &public, b"a nonce!", &trust);
+        assert_eq!(refused, Err(EvidenceError::Session));
+    }
+
+    #[test]
+    fn no_changed_byte_passes_and_nothing_is_left_over() {
+        let (claims, trust) = claims();
+        let (key, public) = key();
+        let evidence = claims.sign(&key);
+        for place in 0..evidence.len() {
+            for bit in 0..8 {
+                let mut changed = evidence.clone();
+                changed[place] ^= 1 << bit;
+                assert!(verify(&changed, &public, b"a nonce!", &trust).is_err(), "{place}");
+            }
+            assert!(verify(&evidence[..place], &public, b"a nonce!", &trust).is_err());
+        }
+        let longer = [&evidence[..], &[0]].concat();
+        assert!(verify(&longer, &public, b"a nonce!", &trust).is_err());
+        let long = vec![0; EVIDENCE_MAX + 1];
+        let refused = verify(&long, &public, b"a nonce!", &trust);
+        assert_eq!(refused, Err(EvidenceError::TooLong(EVIDENCE_MAX + 1)));
+    }
+
+    /// The form to the byte: a changed one is noticed here.
+    #[test]
+    fn the_form_is_pinned() {
+        let (claims, _) = claims();
+        let payload = into_vec(|encoder| claims.encode(encoder));
+        let start = "ac0a4861206e6f6e636521190100582101";
+        assert!(hex::encode(&payload).starts_with(start), "{}", hex::encode(&payload));
+        let evidence = hex::encode(claims.sign(&key().0));
+        assert!(evidence.starts_with("d28443a10127a0590"), "{evidence}");
+        for claim in [
+            "190109782a7461673a",
+            "19010e656b616e6a6f",
+            "1901118182182a5820",
+            "3a00011170",
+            "3a00011176",
+        ] {
+            assert!(evidence.contains(claim), "{claim} in {evidence}");
+        }
+        let without = Claims { highest_vote: None, ..claims };
+        let payload = into_vec(|encoder| without.encode(encoder));
+        assert!(hex::encode(&payload).contains("3a00011173f6"));
+        assert_eq!(Claims::decode(&payload).ok(), Some(without));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_and_what_is_read_has_one_form(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            place in 0usize..600,
+        ) {
+            let _ = open(&bytes);
+            let _ = Claims::decode(&bytes);
+            let mut payload = into_vec(|encoder| claims().0.encode(encoder));
+            if let Some(rest) = payload.get_mut(place..) {
+                rest.iter_mut().zip(&bytes).take(3).for_each(|(byte, new)| *byte = *new);
+            }
+            if let Ok(claims) = Claims::decode(&payload) {
+                prop_assert_eq!(into_vec(|encoder| claims.encode(encoder)), payload);
+            }
+        }
+    }
+}

@@ -27,6 +27,7 @@ use crate::rules::{
     GuardState, PROPOSALS_REMEMBERED, ProposalRequest, RecordError, Refusal, VOTES_REMEMBERED,
     VoteRequest,
 };
+use kanjo_store::slots::SlotFile;
 use kanjo_types::id::ChainId;
 use std::io;
 use std::num::NonZeroU64;
@@ -38,6 +39,12 @@ pub trait RecordStore: Send {
     /// # Errors
     /// When the disk fails; which record is there is then unknown.
     fn write(&mut self, record: &[u8]) -> io::Result<()>;
+}
+
+impl RecordStore for SlotFile {
+    fn write(&mut self, record: &[u8]) -> io::Result<()> {
+        Self::write(self, record).map_err(io::Error::other)
+    }
 }
 
 /// A guard that can't or must not work.

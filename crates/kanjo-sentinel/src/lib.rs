@@ -29,12 +29,18 @@
 
 pub mod attestor;
 pub mod client;
+pub mod directory;
 pub mod evidence;
 pub mod guard;
+pub mod measure;
 pub mod memory;
+pub mod message;
+pub mod remote;
 pub mod rules;
+pub mod service;
 pub mod signing;
 pub mod tpm;
 
 pub use client::{LocalParts, LocalSigner, Signer, SignerError};
+pub use remote::{Remote, RemoteSigner};
 pub use rules::{ProposalRequest, Refusal, VoteRequest};

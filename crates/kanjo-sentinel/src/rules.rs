@@ -392,7 +392,7 @@ mod tests {
         state.bind(ChainId(header(1))).unwrap();
         for step in 0..200 {
             // Gaps now and then, so that there are as many runs as there may be.
-            let height = step + step / 17;
+            let height = step + step / 30;
             state.vote(&vote(step / 40, height, step)).unwrap();
             state.propose(&proposal(1, height, step)).unwrap();
         }

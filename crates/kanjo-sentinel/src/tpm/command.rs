@@ -236,3 +236,129 @@ fn padded(bytes: &[u8]) -> Result<[u8; 32], TpmError> {
     place.ok_or(TpmError::Malformed("a number above 256 bits"))?.copy_from_slice(bytes);
     Ok(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tpm::wire::{self, response};
+    use proptest::prelude::*;
+
+    fn hex_of(parts: &[&str]) -> Vec<u8> {
+        hex::decode(parts.concat()).unwrap()
+    }
+
+    const PASSWORD: &str = "00000009400000090000000000";
+    const ONES: &str = "1111111111111111111111111111111111111111111111111111111111111111";
+
+    /// Written by hand after parts 2 and 3 of the specification.
+    #[test]
+    fn commands_to_the_byte() {
+        let ones = Hash([0x11; 32]);
+        let (key, index) = (0x80ff_ffff, 0x0180_4b4a);
+        let vectors: [(Vec<u8>, &[&str]); 12] = [
+            (startup(), &["80010000000c000001440000"]),
+            (self_test(), &["80010000000b0000014301"]),
+            (pcr_read(0x01_0080), &["8001000000140000017e00000001000b03800001"]),
+            (
+                pcr_extend(16, &ones),
+                &["8002000000410000018200000010", PASSWORD, "00000001000b", ONES],
+            ),
+            (
+                create_attestation_key(),
+                &[
+                    "8002000000410000013140000001",
+                    PASSWORD,
+                    "000400000000",
+                    "00180023000b0005047200000010",
+                    "0018000b0003001000000000",
+                    "000000000000",
+                ],
+            ),
+            (
+                quote(key, &ones, 0x81),
+                &[
+                    "8002000000490000015880ffffff",
+                    PASSWORD,
+                    "0020",
+                    ONES,
+                    "0010",
+                    "00000001000b03810000",
+                ],
+            ),
+            (read_public(key), &["80010000000e0000017380ffffff"]),
+            (
+                nv_define_counter(index),
+                &[
+                    "80020000002d0000012a40000001",
+                    PASSWORD,
+                    "0000",
+                    "000e01804b4a000b0206001600000008",
+                ],
+            ),
+            (nv_read_public(index), &["80010000000e0000016901804b4a"]),
+            (nv_increment(index), &["80020000001f0000013401804b4a01804b4a", PASSWORD]),
+            (
+                nv_read_counter(index),
+                &["8002000000230000014e01804b4a01804b4a", PASSWORD, "00080000"],
+            ),
+            (flush(key), &["80010000000e0000016580ffffff"]),
+        ];
+        for (made, expected) in vectors {
+            assert_eq!(hex::encode(&made), hex::encode(hex_of(expected)));
+            let header = made.first_chunk().unwrap();
+            assert_eq!(wire::announced(header).unwrap(), made.len());
+        }
+    }
+
+    #[test]
+    fn answers_to_the_byte() {
+        let counter = hex_of(&["80020000001d00000000", "0000000a", "0008", "0000000000000007"]);
+        let counter = [counter, hex_of(&["0000010000"])].concat();
+        let taken = response(&counter, false).unwrap();
+        assert_eq!(read_counter(taken.parameters).unwrap(), 7);
+        let pcrs = hex_of(&["0000002a", "00000001000b03000001", "00000001", "0020", ONES]);
+        let mut values = Pcrs::new();
+        assert_eq!(read_pcrs(&pcrs, &mut values).unwrap(), 1 << 16);
+        assert_eq!(values, Pcrs::from([(16, Hash([0x11; 32]))]));
+        let signed = hex_of(&["0002abcd", "0018000b", "0020", ONES, "0001", "05"]);
+        let read = read_quote(&signed).unwrap();
+        assert_eq!((read.attest, read.r), (vec![0xab, 0xcd], [0x11; 32]));
+        assert_eq!(read.s[..31], [0; 31], "leading zeros that the TPM left out");
+        let refused = hex_of(&["80010000000a00000101"]);
+        let refused = response(&refused, true).unwrap();
+        assert_eq!((refused.code, refused.handle), (0x101, None));
+        assert!(response(&hex_of(&["80010000000b00000101"]), true).is_err(), "wrong size");
+    }
+
+    fn read_all(bytes: &[u8]) {
+        let _ = response(bytes, true);
+        let _ = response(bytes, false);
+        let _ = read_pcrs(bytes, &mut Pcrs::new());
+        let _ = read_attestation_key(&mut Reader::new(bytes));
+        let _ = read_quote(bytes);
+        let _ = read_counter(bytes);
+        let _ = read_nv_public(bytes);
+        let _ = crate::tpm::quote::read_attest(bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_comes_from_a_tpm_makes_it_panic(bytes: Vec<u8>) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn cut_and_changed_answers_are_read_or_refused(cut in 0usize..140, place in 0usize..140, bit in 0u8..8) {
+            let attest = crate::tpm::quote::write_attest(&[1; 32], 0x81, &[2; 32]);
+            let quote = Writer::new().sized(&attest).u16(ALG_ECDSA).u16(ALG_SHA256);
+            let quote = quote.sized(&[3; 32]).sized(&[4; 32]).into_bytes();
+            for mut bytes in [attest, quote] {
+                if let Some(byte) = bytes.get_mut(place) {
+                    *byte ^= 1 << bit;
+                }
+                bytes.truncate(cut);
+                read_all(&bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! How many votes a sentinel signs in a second, with every record durable: one at a time, and 64 in a
+//! batch. Run with: `cargo run --release -p kanjo-sentinel --example rate -- [DIRECTORY]`
+#![allow(clippy::unwrap_used, clippy::float_arithmetic)]
+
+use kanjo_link::keys::LinkKey;
+use kanjo_sentinel::directory::{self, AttestorSettings, Settings};
+use kanjo_sentinel::service::{Options, Service};
+use kanjo_sentinel::{Remote, RemoteSigner, Signer, VoteRequest};
+use kanjo_types::Hash;
+use kanjo_types::id::ChainId;
+use kanjo_types::membership::{MemberKind, NodeCertificate};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+fn signer(home: &Path, epoch_heights: u64) -> RemoteSigner {
+    let dir = home.join("sentinel");
+    let attestor = AttestorSettings::Software { dir: home.join("attestor") };
+    let settings = Settings { attestor, epoch_heights: NonZeroU64::new(epoch_heights).unwrap() };
+    let made = directory::init(&dir, &settings).unwrap();
+    let opened = directory::open(&dir, None).unwrap();
+    let node_key = LinkKey::generate().unwrap();
+    let socket = home.join("run/sentinel.sock");
+    let options = Options {
+        socket: socket.clone(),
+        node_key: node_key.public(),
+        measure_every: Duration::from_secs(60),
+    };
+    let service = Service::bind(options, opened.signing, opened.channel_key).unwrap();
+    std::thread::spawn(|| service.run().unwrap());
+    let certificate = NodeCertificate {
+        name: "one".to_owned(),
+        kind: MemberKind::Executor,
+        vote_key: made.vote_key,
+        link_key: node_key.public(),
+        address: "127.0.0.1:7000".to_owned(),
+        api: "http://127.0.0.1:7001".to_owned(),
+    };
+    RemoteSigner::connect(Remote {
+        socket,
+        sentinel_key: made.channel_key,
+        node_key,
+        chain: ChainId(Hash([1; 32])),
+        certificate,
+        tries: 3,
+        pause: Duration::from_millis(10),
+        patience: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+fn main() {
+    let parent = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
+    for (epoch_heights, batch) in [(1, 1), (1, 64), (1_000_000, 1), (1_000_000, 64)] {
+        let home = tempfile::tempdir_in(&parent).unwrap();
+        let mut signer = signer(home.path(), epoch_heights);
+        let (mut height, mut waits) = (0u64, Vec::new());
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3) {
+            let vote = |height| VoteRequest {
+                epoch: 0,
+                height,
+                header: Hash([2; 32]),
+                challenge: Hash([3; 32]),
+            };
+            let requests: Vec<VoteRequest> = (height..height + batch).map(vote).collect();
+            let asked = Instant::now();
+            signer.votes(0, &requests).unwrap();
+            waits.push(asked.elapsed());
+            height += batch;
+        }
+        let rate = height as f64 / begun.elapsed().as_secs_f64();
+        waits.sort_unstable();
+        let place = |per_mille: usize| waits.get(waits.len() * per_mille / 1_000).copied();
+        println!(
+            "count every {epoch_heights:>7} heights, batch {batch:>2}: {rate:>9.0} votes/s; \
+             a batch takes p50 {:?}, p99 {:?}",
+            place(500).unwrap_or_default(),
+            place(990).unwrap_or_default(),
+        );
+    }
+}
