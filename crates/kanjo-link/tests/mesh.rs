@@ -217,6 +217,7 @@ async fn members_are_replaced_at_run_time() {
     // One key, two numbers: the lower one has it.
     let mut twice = peers;
     twice.push(Peer { number: 7, ..twice[1].clone() });
+    twice.push(Peer { number: 8, key: [0; 32], ..twice[1].clone() });
     nodes[0].mesh.set_peers(twice);
     assert_eq!(nodes[0].mesh.peers().iter().map(|p| p.peer.number).collect::<Vec<_>>(), [1, 2]);
 }

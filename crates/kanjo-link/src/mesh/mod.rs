@@ -29,7 +29,7 @@ pub use counters::{Snapshot, TopicSnapshot};
 
 use crate::bus::{BoxFuture, Bus, BusError, Handler, Topic};
 use crate::frame::MESSAGE_MAX;
-use crate::keys::{LinkKey, PublicLinkKey};
+use crate::keys::{LinkKey, PublicLinkKey, is_usable};
 use crate::session::{Identity, LinkError, PURPOSE_MESH};
 use crate::wire::{HEAD_MAX, Item};
 use accept::Accepted;
@@ -315,7 +315,7 @@ impl Mesh {
 
     /// Replaces the members. Links to those that stay as they were go on; all others end. Of two
     /// with one key, or one number, only the one with the lower number, or the first, counts; we
-    /// ourselves don't.
+    /// ourselves don't, nor keys that prove nothing ([`is_usable`]).
     pub fn set_peers(&self, mut wanted: Vec<Peer>) {
         wanted.sort_by_key(|peer| peer.number);
         let own = self.shared.identity.key.public();
@@ -328,7 +328,8 @@ impl Mesh {
         for peer in wanted {
             let known =
                 peers.by_key.contains_key(&peer.key) || peers.by_number.contains_key(&peer.number);
-            if known || peer.number == self.shared.me || peer.key == own {
+            let ourselves = peer.number == self.shared.me || peer.key == own;
+            if known || ourselves || !is_usable(&peer.key) {
                 continue;
             }
             let number = peer.number;
