@@ -98,6 +98,15 @@ pub enum Ended {
     },
 }
 
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Failed(reason) => f.write_str(reason),
+            Self::Rewind { reason, .. } => write!(f, "the ledger is to be opened anew: {reason}"),
+        }
+    }
+}
+
 /// Blocks that may wait between two stages.
 const STAGE_QUEUE: usize = 2;
 /// Blocks that may wait for the index.

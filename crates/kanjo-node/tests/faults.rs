@@ -40,7 +40,7 @@ fn check_after(world: &World, disk: &FaultyDisk, model: &mut Model) {
 
 /// A node that has stopped by itself says so everywhere and takes nothing more.
 fn assert_stopped(world: &World, node: &RunningNode, why: &str) {
-    let reason = node.wait_stopped();
+    let reason = node.wait_stopped().to_string();
     assert!(reason.contains(why), "{reason}");
     let ready = get(node.address(), "/health/ready");
     assert_eq!(ready.status, 503);
