@@ -168,7 +168,9 @@ pub fn start_with(
     drop(workers);
     let preparer = log.preparer();
     let sequencer = Sequencer::new(shared.clone(), messages, to_sealer);
-    let sealer = Sealer { shared: shared.clone(), batches, writer: to_writer, trees, voter, last };
+    let epoch = shared.ledger.read().membership().epoch;
+    let sealer =
+        Sealer { shared: shared.clone(), batches, writer: to_writer, trees, voter, epoch, last };
     let writer =
         Writer { shared: shared.clone(), log, sealed, index: to_index, copies: to_checkpointer };
     let stages = vec![

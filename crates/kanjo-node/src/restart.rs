@@ -138,7 +138,7 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
     if log.next_height() == 0 {
         let (mut block, _, _) = genesis_block(&genesis);
         let hash = block.header.hash();
-        block.certificate = certify(&voter, &Hash::ZERO, &block.header);
+        block.certificate = certify(&voter, &Hash::ZERO, 0, &block.header);
         let bytes = encode_block(&block);
         log.append(&[BlockRef { height: 0, header_hash: hash.0, bytes: &bytes }])?;
     }

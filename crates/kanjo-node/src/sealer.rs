@@ -11,11 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use kanjo_ledger::block::roots;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
-use kanjo_types::Hash;
 use kanjo_types::block::{
     Certificate, HEADER_VERSION, Header, Vote, challenge, integrity_answer, vote_digest,
 };
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
+use kanjo_types::{Hash, Record};
 use std::sync::Arc;
 
 /// A block ready to be written, with everything that waits for it.
@@ -39,18 +39,35 @@ pub(crate) struct Sealer {
     pub writer: Sender<Sealed>,
     pub trees: StateTree,
     pub voter: Voter,
+    /// Which membership decides on the next height.
+    pub epoch: u64,
     pub last: SignedHeader,
 }
 
 /// The vote of `voter` over a header, as the only voter: nobody proposed the block to it. The
 /// answer is made in the process, for the program `measurement`.
-pub(crate) fn certify(voter: &Voter, measurement: &Hash, header: &Header) -> Certificate {
-    let (epoch, hash) = (0, header.hash());
+pub(crate) fn certify(
+    voter: &Voter,
+    measurement: &Hash,
+    epoch: u64,
+    header: &Header,
+) -> Certificate {
+    let hash = header.hash();
     let parent = header.parents.first().copied().unwrap_or_default();
     let seed = challenge(&parent, &[]);
     let answer = integrity_answer(measurement, &voter.certificate, &seed, &hash);
     let signature = voter.key.sign(&vote_digest(epoch, header.height, &hash, &answer));
     Certificate { epoch, votes: vec![Vote { voter: voter.position, answer, signature }] }
+}
+
+/// The epoch of the heights above a block.
+fn epoch_above(entries: &[Entry], epoch: u64) -> u64 {
+    let rows = entries.iter().flat_map(|entry| &entry.rows);
+    let made = rows.filter_map(|row| match &row.record {
+        Record::Membership(membership) => Some(membership.epoch),
+        _ => None,
+    });
+    made.last().unwrap_or(epoch)
 }
 
 impl Sealer {
@@ -92,7 +109,8 @@ impl Sealer {
         let hash = header.hash();
         history.push(hash);
         drop(history);
-        let certificate = certify(&self.voter, &Hash::ZERO, &header);
+        let certificate = certify(&self.voter, &Hash::ZERO, self.epoch, &header);
+        self.epoch = epoch_above(&entries, self.epoch);
         let mut bytes = Vec::with_capacity(1_024 + 448 * entries.len());
         append_head(&header, &certificate, &mut bytes);
         entries.iter().for_each(|entry| append_entry(entry, &mut bytes));
