@@ -251,7 +251,7 @@ fn each_copy_of_an_earlier_record_is_refused_after_a_clean_stop() {
     for copy in copies {
         let disk = disk.snapshot();
         disk.put(Path::new(GUARD), &copy).unwrap();
-        let refused = open(&disk, 1_000).err().expect("must refuse");
+        let refused = open(&disk, 1_000).map(drop).expect_err("must refuse");
         assert!(refused.contains("restored from an old copy"), "{refused}");
     }
     open(&disk, 1_000).unwrap();
@@ -279,11 +279,11 @@ fn an_attestor_set_back_is_refused_and_so_is_a_missing_guard() {
     drop(signer);
     let other = disk.snapshot();
     other.put(Path::new(COUNTER), &early).unwrap();
-    let refused = open(&other, 1).err().expect("must refuse");
+    let refused = open(&other, 1).map(drop).expect_err("must refuse");
     assert!(refused.contains("set back or exchanged"), "{refused}");
     let other = disk.snapshot();
     other.remove(Path::new(GUARD)).unwrap();
-    let refused = open(&other, 1).err().expect("must refuse");
+    let refused = open(&other, 1).map(drop).expect_err("must refuse");
     assert_eq!(refused, GuardError::Missing.to_string());
 }
 
