@@ -30,7 +30,7 @@ struct Run {
 
 impl Run {
     fn last(&self) -> u64 {
-        self.first.saturating_add(self.hashes.len() as u64).saturating_sub(1)
+        self.first.saturating_add((self.hashes.len() as u64).saturating_sub(1))
     }
 }
 
