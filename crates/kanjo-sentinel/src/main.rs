@@ -57,7 +57,8 @@ struct Init {
     /// What counts and vouches for it.
     #[arg(long, value_enum, default_value_t = Kind::Software)]
     attestor: Kind,
-    /// Directory of the software attestor; best where backups of DIR don't reach. [default: DIR/attestor]
+    /// Directory of the software attestor; best where backups of DIR don't reach.
+    /// [default: DIR/attestor]
     #[arg(long)]
     attestor_dir: Option<PathBuf>,
     /// The TPM: swtpm:HOST:PORT[:CONTROL_PORT] or device:PATH.
@@ -83,7 +84,8 @@ struct Run {
     /// Its directory.
     #[arg(long)]
     dir: PathBuf,
-    /// Where the node connects; its directory must be closed to others (0700, or 0750 with a group).
+    /// Where the node connects; its directory must be closed to others (0700, or 0750 with a
+    /// group)
     #[arg(long)]
     socket: PathBuf,
     /// The node's link key, 64 hexadecimal digits: nobody else is answered.
