@@ -1,5 +1,6 @@
 //! Prints how fast links over loopback are:
-//! `cargo run --release -p kanjo-link --example throughput`.
+//! `cargo run --release -p kanjo-link --example throughput [SIZE]`. With a size: 4 GiB of requests
+//! of that size and nothing else, to measure the processor's time from outside.
 //!
 //! Both sides share this machine's processors, so a real network's ends do better than half of it.
 
@@ -117,6 +118,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     far.set_peers(listed);
     while !near.peers().iter().all(|peer| peer.connected == [true; 3]) {
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    if let Some(size) = std::env::args().nth(1) {
+        return Ok(throughput(&near, size.parse()?, 4 << 30).await?);
     }
     print_round_trips("calls of 100 B, idle", &round_trips(&near, 20_000).await?);
     for (size, total) in

@@ -1,4 +1,12 @@
 //! Blocking channels over Unix sockets, as between a node and its sentinel.
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests"
+)]
 
 use bytes::Bytes;
 use kanjo_link::session::PURPOSE_SENTINEL;

@@ -29,7 +29,7 @@ pub use counters::{Snapshot, TopicSnapshot};
 
 use crate::bus::{BoxFuture, Bus, BusError, Handler, Topic};
 use crate::frame::MESSAGE_MAX;
-use crate::keys::{LinkKey, PublicLinkKey};
+use crate::keys::{LinkKey, PublicLinkKey, is_usable};
 use crate::session::{Identity, LinkError, PURPOSE_MESH};
 use crate::wire::{HEAD_MAX, Item};
 use accept::Accepted;
@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
 const READ_BYTES: usize = 256 << 10;
@@ -267,7 +267,8 @@ pub struct Mesh {
     shared: Arc<Shared>,
     runtime: Handle,
     address: SocketAddr,
-    listening: AbortHandle,
+    /// Taken by whoever waits for its end.
+    listening: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Mesh {
@@ -299,7 +300,8 @@ impl Mesh {
             closed: AtomicBool::new(false),
         });
         let runtime = Handle::current();
-        let listening = runtime.spawn(accept::listen(Arc::clone(&shared), listener)).abort_handle();
+        let listening = runtime.spawn(accept::listen(Arc::clone(&shared), listener));
+        let listening = Mutex::new(Some(listening));
         let mesh = Arc::new(Self { shared, runtime, address, listening });
         mesh.set_peers(peers);
         Ok(mesh)
@@ -313,7 +315,7 @@ impl Mesh {
 
     /// Replaces the members. Links to those that stay as they were go on; all others end. Of two
     /// with one key, or one number, only the one with the lower number, or the first, counts; we
-    /// ourselves don't.
+    /// ourselves don't, nor keys that prove nothing ([`is_usable`]).
     pub fn set_peers(&self, mut wanted: Vec<Peer>) {
         wanted.sort_by_key(|peer| peer.number);
         let own = self.shared.identity.key.public();
@@ -326,7 +328,8 @@ impl Mesh {
         for peer in wanted {
             let known =
                 peers.by_key.contains_key(&peer.key) || peers.by_number.contains_key(&peer.number);
-            if known || peer.number == self.shared.me || peer.key == own {
+            let ourselves = peer.number == self.shared.me || peer.key == own;
+            if known || ourselves || !is_usable(&peer.key) {
                 continue;
             }
             let number = peer.number;
@@ -383,11 +386,23 @@ impl Mesh {
     pub fn close(&self) {
         let mut peers = self.shared.peers.write();
         self.shared.closed.store(true, Ordering::Release);
-        self.listening.abort();
+        if let Some(listening) = self.listening.lock().as_ref() {
+            listening.abort();
+        }
         for peer in peers.by_number.values() {
             peer.stop();
         }
         *peers = Peers::default();
+    }
+
+    /// As [`Self::close`], and waits until the address is free again.
+    pub async fn shut_down(&self) {
+        self.close();
+        let listening = self.listening.lock().take();
+        if let Some(listening) = listening {
+            // It was aborted: the error says so.
+            let _ = listening.await;
+        }
     }
 
     fn find(&self, to: u16) -> Result<Arc<PeerState>, BusError> {

@@ -87,8 +87,15 @@ impl Node {
         let listen = listen.to_owned();
         let config =
             MeshConfig { chain: CHAIN, me: number, key: key(number), listen, peers, limits };
-        let mesh = Mesh::start(config, Arc::clone(&desk) as Arc<dyn Handler>).await.unwrap();
-        Self { number, mesh, desk }
+        let began = Instant::now();
+        loop {
+            // Another test's outgoing connection may have this port for a moment.
+            match Mesh::start(config.clone(), Arc::clone(&desk) as Arc<dyn Handler>).await {
+                Ok(mesh) => return Self { number, mesh, desk },
+                Err(error) => assert!(began.elapsed() < 20 * SECOND, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub fn peer(&self) -> Peer {
