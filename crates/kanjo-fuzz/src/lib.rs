@@ -32,7 +32,7 @@ pub use binary::{
 };
 pub use proofs::{proof_bytes, proof_json};
 pub use signatures::verify_signatures;
-pub use storage::{checkpoint, log_frame, partition_snapshot};
+pub use storage::{checkpoint, log_frame, partition_snapshot, slot_file};
 pub use text::{
     amount_text, genesis_json, header_json, ids_text, keys_text, record_json, transaction_json,
 };
@@ -65,6 +65,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proof_bytes", proof_bytes),
     ("proof_json", proof_json),
     ("record_json", record_json),
+    ("slot_file", slot_file),
     ("submit_answer", submit_answer),
     ("transaction_json", transaction_json),
     ("verify_signatures", verify_signatures),

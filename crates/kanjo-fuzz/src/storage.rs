@@ -3,6 +3,7 @@
 use crate::binary::decode;
 use kanjo_ledger::PartitionSnapshot;
 use kanjo_store::log::{FrameHeader, decode_frame};
+use kanjo_store::slots::{self, FILE_BYTES, PAYLOAD_BYTES_MAX};
 
 /// A frame of the block log, and its header alone.
 pub fn log_frame(data: &[u8]) {
@@ -47,6 +48,21 @@ pub fn checkpoint(data: &[u8]) {
     assert!(field(48, 8) == checkpoint.height.to_le_bytes());
     assert!(data.len() == 96 + checkpoint.payload.len());
     assert!(field(56, checkpoint.payload.len()) == checkpoint.payload);
+}
+
+/// A slot file: the two records of a voter.
+pub fn slot_file(data: &[u8]) {
+    match slots::decode(data) {
+        Ok(Some(record)) => {
+            assert!(data.len() == FILE_BYTES && record.payload.len() <= PAYLOAD_BYTES_MAX);
+            // Its first sector lies in the slot of its sequence, and says the sequence.
+            let start = FILE_BYTES / 2 * usize::from(record.sequence % 2 == 1);
+            let sequence = data.get(start + 8..start + 16).unwrap_or_default();
+            assert!(sequence == record.sequence.to_le_bytes());
+        }
+        Ok(None) => assert!(data.len() == FILE_BYTES),
+        Err(fault) => assert!(!fault.to_string().is_empty()),
+    }
 }
 
 /// The state of a partition, as checkpoints carry it.

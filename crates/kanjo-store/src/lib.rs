@@ -5,19 +5,22 @@
 //! commit ──▶ log::BlockLog ── one write, one sync ──▶ checkpoint::CheckpointStore (state)
 //!                 │                                └▶ index::Index (lookups)
 //!                 └─▶ log::LogReader (restart, look-ups, audit)
+//! vote ────▶ slots::SlotFile ── one write, one sync
 //! ```
 //!
 //! The crate knows nothing of payments: a block is a height, a header hash and bytes. It depends on
-//! no other Kanjo crate; `kanjo-node` joins it with the ledger. Copies on other machines are not
-//! built yet.
+//! no other Kanjo crate; `kanjo-node` joins it with the ledger. In a cluster the block log is the
+//! log of the consensus engine too, which may take back what it has not committed
+//! ([`log::BlockLog::truncate_after`]); a [`slots::SlotFile`] holds what a voter must not forget.
 //!
 //! Invariants:
-//! - The block log is the only truth and the only synchronous write. Checkpoints and indexes
-//!   can be deleted at any time; they are rebuilt from the log.
+//! - The block log is the only truth, and the only synchronous write beside the votes.
+//!   Checkpoints and indexes can be deleted at any time; they are rebuilt from the log.
 //! - What was acknowledged (an append that returned `Ok`) is read back identical or refused
-//!   with an error that names file, offset and height. It is never altered, never dropped.
+//!   with an error that names file, offset and height. It is never altered, and never dropped
+//!   unless the caller truncates the log.
 //! - After a write or sync has failed, the log accepts nothing until it is opened again.
-//! - All I/O of log and checkpoints goes through [`disk::Disk`], so [`faults::FaultyDisk`] can
+//! - All I/O of log, slots and checkpoints goes through [`disk::Disk`], so [`faults::FaultyDisk`] can
 //!   fail any of it, and replay any failure from a seed.
 //!
 //! The formats are drawn to the byte in `docs/format-storage.md`.

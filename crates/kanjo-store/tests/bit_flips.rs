@@ -28,6 +28,43 @@ fn small_log() -> (FaultyDisk, Vec<Block>) {
     (disk, blocks)
 }
 
+/// The same, but truncated on the way: inside the segment that is sealed, at its end, and in
+/// the last one. Superseded frames lie among the others in both.
+fn truncated_log() -> (FaultyDisk, Vec<Block>) {
+    let disk = FaultyDisk::new(0);
+    let (mut log, _) = open(&disk, SEGMENT_BYTES).unwrap();
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut add = |log: &mut kanjo_store::log::BlockLog, kept: usize, lens: &[usize]| {
+        log.truncate_after(kept.checked_sub(1).map(|last| last as u64)).unwrap();
+        blocks.truncate(kept);
+        for len in lens {
+            let mut block = block(blocks.len() as u64, 50 + *len as u64);
+            block.bytes = vec![(len % 3) as u8; *len];
+            blocks.push(block);
+        }
+        let refs: Vec<_> = blocks[kept..].iter().map(Block::as_ref).collect();
+        log.append(&refs).unwrap();
+    };
+    add(&mut log, 0, &[300, 200, 0, 100]);
+    add(&mut log, 2, &[50, 500, 60]);
+    add(&mut log, 4, &[400, 70, 80]);
+    // Does not fit: the segment is sealed below what its last frame said.
+    add(&mut log, 5, &[900, 500]);
+    add(&mut log, 6, &[10, 600]);
+    add(&mut log, 7, &[300]);
+    add(&mut log, 8, &[200]);
+    log.prepare_next().unwrap();
+    drop(log);
+    let disk = disk.snapshot();
+    let starts = [segment_path(0), segment_path(5), sidecar_path(0)];
+    assert!(starts.iter().all(|path| disk.files().contains(path)), "{:?}", disk.files());
+    (disk, blocks)
+}
+
+fn logs() -> [(FaultyDisk, Vec<Block>); 2] {
+    [small_log(), truncated_log()]
+}
+
 #[derive(Default, Debug)]
 struct Outcomes {
     refused_at_open: u64,
@@ -75,38 +112,70 @@ fn flip_every_bit(disk: &FaultyDisk, path: &Path, blocks: &[Block]) -> Outcomes 
 
 #[test]
 fn any_flipped_bit_of_the_last_segment_is_refused_or_read_right() {
-    let (disk, blocks) = small_log();
-    let mut last = disk.files();
-    last.retain(|path| path.extension().is_some_and(|e| e == "seg"));
-    let path = last.pop().unwrap();
-    let outcomes = flip_every_bit(&disk, &path, &blocks);
-    let used = disk.get(&path).unwrap().chunks(512).filter(|s| s.iter().any(|b| *b != 0)).count();
-    // Every bit of every frame is refused; bits of blank space and behind the header are not.
-    assert_eq!(outcomes.refused_at_open, (used as u64 - 1) * 4_096 + 112 * 8, "{outcomes:?}");
-    assert_eq!(outcomes.refused_at_read, 0, "{outcomes:?}");
+    for (disk, blocks) in logs() {
+        let mut last = disk.files();
+        last.retain(|path| path.extension().is_some_and(|e| e == "seg"));
+        let path = last.pop().unwrap();
+        let outcomes = flip_every_bit(&disk, &path, &blocks);
+        let bytes = disk.get(&path).unwrap();
+        let used = bytes.chunks(512).filter(|s| s.iter().any(|b| *b != 0)).count();
+        // Every bit of every frame is refused; bits of blank space and behind the header are
+        // not. Superseded frames are no exception: what follows them rests on them.
+        assert_eq!(outcomes.refused_at_open, (used as u64 - 1) * 4_096 + 112 * 8, "{outcomes:?}");
+        assert_eq!(outcomes.refused_at_read, 0, "{outcomes:?}");
+    }
 }
 
 #[test]
 fn any_flipped_bit_of_a_sealed_segment_is_refused_or_read_right() {
-    let (disk, blocks) = small_log();
-    let outcomes = flip_every_bit(&disk, &segment_path(0), &blocks);
-    assert!(outcomes.refused_at_read > 0 && outcomes.refused_at_open > 0, "{outcomes:?}");
+    for (disk, blocks) in logs() {
+        let outcomes = flip_every_bit(&disk, &segment_path(0), &blocks);
+        assert!(outcomes.refused_at_read > 0 && outcomes.refused_at_open > 0, "{outcomes:?}");
+    }
 }
 
 #[test]
 fn any_flipped_bit_of_a_sealed_segment_without_sidecar_is_refused_or_read_right() {
-    let (disk, blocks) = small_log();
-    kanjo_store::disk::Disk::remove(&disk, &sidecar_path(0)).unwrap();
-    let outcomes = flip_every_bit(&disk.snapshot(), &segment_path(0), &blocks);
-    assert_eq!(outcomes.refused_at_read, 0, "{outcomes:?}");
-    assert!(outcomes.refused_at_open > 0, "{outcomes:?}");
+    for (disk, blocks) in logs() {
+        kanjo_store::disk::Disk::remove(&disk, &sidecar_path(0)).unwrap();
+        let outcomes = flip_every_bit(&disk.snapshot(), &segment_path(0), &blocks);
+        assert_eq!(outcomes.refused_at_read, 0, "{outcomes:?}");
+        assert!(outcomes.refused_at_open > 0, "{outcomes:?}");
+    }
 }
 
 #[test]
 fn any_flipped_bit_of_a_sidecar_is_rebuilt_and_read_right() {
-    let (disk, blocks) = small_log();
-    let outcomes = flip_every_bit(&disk, &sidecar_path(0), &blocks);
-    assert_eq!(outcomes.refused_at_open + outcomes.refused_at_read, 0, "{outcomes:?}");
+    for (disk, blocks) in logs() {
+        let outcomes = flip_every_bit(&disk, &sidecar_path(0), &blocks);
+        assert_eq!(outcomes.refused_at_open + outcomes.refused_at_read, 0, "{outcomes:?}");
+    }
+}
+
+/// In turn: the segment that becomes the last by a truncation is damaged.
+#[test]
+fn any_flipped_bit_of_a_segment_that_becomes_active_again_is_refused_or_harmless() {
+    let (disk, blocks) = truncated_log();
+    let (mut refused, mut harmless) = (0, 0);
+    for offset in 0..SEGMENT_BYTES {
+        let context = format!("byte {offset}");
+        let copy = disk.snapshot();
+        copy.flip(&segment_path(0), offset, 1 << (offset % 8)).unwrap();
+        let Ok((mut log, _)) = open(&copy, SEGMENT_BYTES) else { continue };
+        if log.truncate_after(Some(2)).is_err() {
+            refused += 1;
+            assert_eq!(log.next_height(), blocks.len() as u64, "{context}");
+            assert!(copy.files().contains(&segment_path(5)), "{context}");
+            continue;
+        }
+        harmless += 1;
+        append(&mut log, &[block(3, 1)]).unwrap();
+        drop(log);
+        let kept = [&blocks[..3], &[block(3, 1)]].concat();
+        let (log, _) = open(&copy, SEGMENT_BYTES).expect(&context);
+        common::assert_holds(&log, &kept, &context);
+    }
+    assert!(refused > 2_000 && harmless > 400, "{refused} refused, {harmless} harmless");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use common::{CHAIN, append, group, open, segment_path, sidecar_path};
 use kanjo_store::checkpoint::{self, CheckpointStore};
 use kanjo_store::faults::FaultyDisk;
 use kanjo_store::log::decode_frame;
+use kanjo_store::slots::{self, SlotFile};
 use proptest::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,6 +22,28 @@ fn small_log() -> FaultyDisk {
     log.prepare_next().unwrap();
     drop(log);
     disk
+}
+
+/// Frames that go back: inside the segment, and just before it is sealed, at height 4.
+fn truncated_log() -> FaultyDisk {
+    let disk = FaultyDisk::new(0);
+    let (mut log, _) = open(&disk, 4_096).unwrap();
+    for (first, salt) in [(0, 2), (2, 3), (4, 4)] {
+        log.truncate_after(u64::checked_sub(first, 1)).unwrap();
+        append(&mut log, &group(first, 3, salt)).unwrap();
+    }
+    log.prepare_next().unwrap();
+    drop(log);
+    disk
+}
+
+/// A slot file with a record of one sector and one of three.
+fn slot_file() -> Vec<u8> {
+    let disk = FaultyDisk::new(0);
+    let (mut slots, _) = SlotFile::open(Arc::new(disk.clone()), Path::new("v/vote")).unwrap();
+    slots.write(b"term 7, node 2").unwrap();
+    slots.write(&[3; 1_000]).unwrap();
+    disk.get(Path::new("v/vote")).unwrap()
 }
 
 fn small_checkpoint() -> Vec<u8> {
@@ -47,6 +70,31 @@ fn the_sidecar_format_is_unchanged() {
 }
 
 #[test]
+fn frames_that_go_back_are_unchanged() {
+    let disk = truncated_log();
+    assert!(disk.files().contains(&segment_path(4)));
+    assert_eq!(
+        pinned(&disk.get(&segment_path(0)).unwrap()),
+        "0b13e80365373f0c74d0afe155675bf02ef968b7b455105e8d7e3297ce4295ce"
+    );
+    let sidecar = disk.get(&sidecar_path(0)).unwrap();
+    // Two frames of two blocks each: the third of each was superseded.
+    assert_eq!((&sidecar[12..20], sidecar.len()), (&[2, 0, 0, 0, 4, 0, 0, 0][..], 268));
+    assert_eq!(
+        pinned(&sidecar),
+        "204eddf8e7814587b61333ab51acf75701250aa3d32b96dde5510b958662a7fc"
+    );
+}
+
+#[test]
+fn the_slot_format_is_unchanged() {
+    let bytes = slot_file();
+    assert_eq!(slots::decode(&bytes).unwrap().unwrap().sequence, 2);
+    let hash = pinned(&bytes);
+    assert_eq!(hash, "f62469e8bd154e11604fa76714826169298fe7a2016ccb348b0a91721b029fe2");
+}
+
+#[test]
 fn the_checkpoint_format_is_unchanged() {
     assert_eq!(
         pinned(&small_checkpoint()),
@@ -61,6 +109,7 @@ proptest! {
     fn decoders_never_panic_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..3_000)) {
         let _ = decode_frame(&bytes);
         let _ = checkpoint::decode(&bytes);
+        let _ = slots::decode(&bytes);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::Disk;
 use kanjo_store::faults::FaultyDisk;
 use kanjo_store::log::{BlockLog, FrameHeader, LogOptions};
+use kanjo_store::slots::SlotFile;
 use kanjo_store::{Block, BlockRef};
 use kanjo_types::outcome::{Refusal, ResultCode};
 use kanjo_types::signature::{KeyKind, SecretKey};
@@ -174,6 +175,12 @@ fn storage(corpus: &mut Corpus) {
         corpus.push(("log_frame", frame.to_vec()));
         rest = behind;
     }
+    let path = Path::new("data/vote");
+    let (mut slots, _) = SlotFile::open(disk.clone(), path).expect("opens");
+    for length in [0, 20, 700, 4_096, 455, 2_000] {
+        slots.write(&vec![7; length]).expect("writes");
+        corpus.push(("slot_file", faulty.get(path).expect("the slots")));
+    }
     let dir = Path::new("data/checkpoints");
     let checkpoints = CheckpointStore::open(disk, dir, chain).expect("opens");
     let snapshot = |partition| codec::to_bytes(&sample().ledger.snapshot(partition));
@@ -206,6 +213,13 @@ pub fn repair(name: &str, bytes: &mut [u8]) {
         put(bytes, 64, &body.as_bytes()[..16]);
         let id = blake3::hash(&bytes[..80]);
         put(bytes, 80, &id.as_bytes()[..16]);
+    }
+    if name == "slot_file" {
+        let (sectors, _) = bytes.as_chunks_mut::<512>();
+        for sector in sectors.iter_mut().filter(|sector| sector.starts_with(b"KJSL")) {
+            let sum = blake3::hash(&sector[..496]);
+            put(sector, 496, &sum.as_bytes()[..16]);
+        }
     }
     if name == "checkpoint" && length >= 96 {
         let payload = (length as u64 - 96).to_le_bytes();

@@ -40,3 +40,5 @@ pub use frame::{DecodedFrame, FrameError, FrameHeader, FrameId, decode_frame};
 pub use open::OpenReport;
 pub use prepare::Preparer;
 pub use read::{BlockIter, Location, LogReader};
+
+pub(crate) use sector::is_blank;

@@ -82,8 +82,7 @@ pub(crate) fn open(
     report.next_height = next_height;
 
     let sealed_too = sealed.clone();
-    let index =
-        LogIndex { sealed: sealed_too, active, first_height, next_height, generation: 0 };
+    let index = LogIndex { sealed: sealed_too, active, first_height, next_height, generation: 0 };
     let shared = Arc::new(Shared::new(disk, dir.to_owned(), chain_id, index));
     let present: HashSet<&str> = names.iter().map(String::as_str).collect();
     for segment in &sealed {

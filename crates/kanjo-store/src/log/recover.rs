@@ -73,8 +73,7 @@ impl<'a> Scan<'a> {
     fn accept(&mut self, frame: &DecodedFrame) -> Result<(), ScanError> {
         let header = &frame.header;
         let next = self.table.next;
-        let follows =
-            (header.sequence, header.previous_id) == (next.sequence, next.previous_id);
+        let follows = (header.sequence, header.previous_id) == (next.sequence, next.previous_id);
         let heights = self.table.start.height..=next.height;
         if !follows || !heights.contains(&header.first_height) {
             return Err(self.corrupt(format!(

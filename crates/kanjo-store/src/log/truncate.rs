@@ -19,7 +19,10 @@
 //! - nothing at or below the height is written, moved or removed;
 //! - the segment that becomes the last was read and verified before one above it is removed;
 //! - a name is gone durably before the name below it goes, and before a frame is appended, so
-//!   a crash leaves a log without gap: truncated blocks may be back, from the lowest on;
+//!   a crash leaves a log without gap;
+//! - what a crash leaves is a state that this log once had (after some append), or a beginning
+//!   of one, with everything at or below the height as it is. Blocks may be back that were
+//!   truncated, also in an earlier truncation; blocks that never stood together never are;
 //! - readers see the cut before the first file goes.
 
 use crate::log::append::BlockLog;
@@ -32,8 +35,10 @@ use std::path::PathBuf;
 
 impl BlockLog {
     /// Forgets the heights above `height`, or all of them; the next block appended is the one
-    /// behind it. Does nothing if there are none. Only for blocks that nobody was promised:
-    /// until the next append, a crash may bring them back.
+    /// behind it. Does nothing if there are none.
+    ///
+    /// Only for blocks that nobody was promised: until the next append, a crash may bring back
+    /// what once was above `height`, these blocks or such as were truncated before them.
     pub fn truncate_after(&mut self, height: Option<u64>) -> Result<(), TruncateError> {
         if let Some(cause) = &self.poisoned {
             return Err(TruncateError::Poisoned { cause: cause.clone() });

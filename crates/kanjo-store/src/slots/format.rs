@@ -21,7 +21,7 @@
 
 use crate::bytes::{Bytes, checksum};
 use crate::disk::SECTOR_BYTES;
-
+use crate::log::is_blank;
 use crate::slots::PAYLOAD_BYTES_MAX;
 
 /// Length of a slot file.
@@ -233,8 +233,4 @@ pub fn decode(file: &[u8]) -> Result<Option<SlotRecord>, SlotFault> {
         }
         _ => Err(SlotFault::Content("one has no whole record, and the other is not just below")),
     }
-}
-
-fn is_blank(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| *byte == 0)
 }
