@@ -18,6 +18,7 @@
 
 pub mod api;
 pub mod binary;
+pub mod links;
 pub mod proofs;
 pub mod sample;
 pub mod signatures;
@@ -30,6 +31,7 @@ pub use binary::{
     decode_evidence, decode_genesis, decode_header, decode_receipt, decode_record,
     decode_signed_transaction,
 };
+pub use links::{link_item, link_stream};
 pub use proofs::{proof_bytes, proof_json};
 pub use signatures::verify_signatures;
 pub use storage::{checkpoint, log_frame, partition_snapshot, slot_file};
@@ -60,6 +62,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http_frames", http_frames),
     ("ids_text", ids_text),
     ("keys_text", keys_text),
+    ("link_item", link_item),
+    ("link_stream", link_stream),
     ("log_frame", log_frame),
     ("partition_snapshot", partition_snapshot),
     ("proof_bytes", proof_bytes),

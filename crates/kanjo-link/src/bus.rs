@@ -146,7 +146,7 @@ pub trait Bus: Send + Sync {
 /// Takes what a bus brings. Must not block: it is called from the bus's own tasks.
 pub trait Handler: Send + Sync {
     /// A member asks. An error is told to it as text ([`BusError::Refused`]). The future is dropped
-    /// when the member's time to live is over.
+    /// when the member's time to live is over or its connection breaks.
     fn call(
         &self,
         from: u16,

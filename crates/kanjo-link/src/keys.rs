@@ -108,6 +108,20 @@ impl LinkKey {
     }
 }
 
+/// Can only the holder of the private half agree on a secret with this key? Not so for the few
+/// points of low order, zero among them: whoever was admitted with such a key could be played by
+/// anybody.
+#[must_use]
+pub fn is_usable(public: &PublicLinkKey) -> bool {
+    let Some(mut agreement) = DefaultResolver.resolve_dh(&DHChoice::Curve25519) else {
+        return false;
+    };
+    // Any private key does: clamped, it is a multiple of the cofactor.
+    agreement.set(&[1; KEY_LEN]);
+    let mut secret = [0u8; KEY_LEN];
+    agreement.dh(public, &mut secret).is_ok() && secret != [0; KEY_LEN]
+}
+
 #[cfg(unix)]
 fn open_to_others(about: &fs::Metadata) -> bool {
     use std::os::unix::fs::PermissionsExt;
@@ -149,6 +163,27 @@ mod tests {
         text.push(b'\n');
         fs::write(&path, &text).unwrap();
         assert!(LinkKey::read(&path).is_err(), "trailing bytes");
+    }
+
+    #[test]
+    fn keys_of_low_order_are_not_usable() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        // u = p − 1, p, and a point of order 8 (RFC 7748's curve, little-endian).
+        let near = |first: u8| {
+            let mut key = [0xff; 32];
+            (key[0], key[31]) = (first, 0x7f);
+            key
+        };
+        let eighth: [u8; 32] = [
+            0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f,
+            0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16,
+            0x5f, 0x49, 0xb8, 0x00,
+        ];
+        for key in [[0; 32], one, near(0xec), near(0xed), eighth] {
+            assert!(!is_usable(&key), "{}", hex::encode(key));
+        }
+        assert!(is_usable(&LinkKey::generate().unwrap().public()));
     }
 
     #[test]

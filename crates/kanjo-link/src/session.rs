@@ -91,6 +91,14 @@ pub enum LinkError {
     Io(#[from] std::io::Error),
 }
 
+impl LinkError {
+    /// Did the other side, or somebody in between, break the rules of a session?
+    #[must_use]
+    pub fn is_breach(&self) -> bool {
+        matches!(self, Self::Seal | Self::Frame(_) | Self::Record | Self::TooLarge { .. })
+    }
+}
+
 /// Who we are, and in what ledger.
 #[derive(Clone, Debug)]
 pub struct Identity {

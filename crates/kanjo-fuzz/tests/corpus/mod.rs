@@ -5,6 +5,8 @@ mod proofs;
 
 use kanjo_api::{SubmitAnswer, SubmitOutcome, frames};
 use kanjo_fuzz::sample::sample;
+use kanjo_link::frame::{PLAIN_MAX, SEAL_LEN, frame_head};
+use kanjo_link::wire::Item;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::Disk;
 use kanjo_store::faults::FaultyDisk;
@@ -72,6 +74,7 @@ pub fn corpus() -> Corpus {
     signatures(&mut corpus);
     api(&mut corpus);
     storage(&mut corpus);
+    links(&mut corpus);
     proofs::proofs(&mut corpus);
     corpus
 }
@@ -196,6 +199,35 @@ fn storage(corpus: &mut Corpus) {
         corpus.push(("checkpoint", faulty.get(&path).expect("a checkpoint")));
         corpus.push(("partition_snapshot", payload.clone()));
         last = payload;
+    }
+}
+
+/// Messages of one record each and one of two, with zeros for seals; each kind of item.
+fn links(corpus: &mut Corpus) {
+    let frames = |body: &[u8]| -> Vec<u8> {
+        let plain = [&u32::try_from(body.len()).expect("short").to_le_bytes(), body].concat();
+        let frame = |piece: &[u8]| {
+            let head = frame_head(piece.len() + SEAL_LEN).expect("a piece");
+            [&head[..], piece, &[0; SEAL_LEN]].concat()
+        };
+        plain.chunks(PLAIN_MAX).flat_map(frame).collect()
+    };
+    corpus.push(("link_stream", frames(b"")));
+    corpus.push(("link_stream", [frames(b"one"), frames(&[2; 300]), frames(b"three")].concat()));
+    corpus.push(("link_stream", [frames(&[1; PLAIN_MAX]), frames(b"behind")].concat()));
+    let body = bytes::Bytes::from_static(b"body");
+    let items = [
+        Item::Welcome,
+        Item::Request { id: 1, topic: 4, ttl_ms: 500, body: body.clone() },
+        Item::Answer { id: 1, body: body.clone() },
+        Item::refusal(1, "no".to_owned()),
+        Item::Message { topic: 4, body },
+        Item::Ping(7),
+        Item::Pong(7),
+    ];
+    for item in items {
+        let (head, body) = item.into_parts();
+        corpus.push(("link_item", [&head[..], &body].concat()));
     }
 }
 
