@@ -8,6 +8,7 @@ use super::lookup::{
 use super::record::{parse_key, parse_table};
 use super::{Answer, Api};
 use crate::history::{self, Walk, read_block, read_header, rows_at};
+use crate::memberships;
 use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
 use crate::shared::{Shared, ToSequencer};
 use axum::Json;
@@ -32,8 +33,10 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-fn file(shared: &Shared, proof: Proof) -> Json<ProofFile> {
-    Json(ProofFile::new(shared.chain, proof))
+/// With the memberships that lead from the genesis to the voters who signed.
+fn file(shared: &Shared, proof: Proof) -> Result<Json<ProofFile>, ApiError> {
+    let memberships = memberships::proofs(shared)?;
+    Ok(Json(ProofFile::new(shared.chain, proof).with_memberships(memberships)))
 }
 
 async fn ask(api: &Api, wanted: Wanted) -> Result<ProofAnswer, ApiError> {
@@ -81,7 +84,7 @@ fn state_proof(shared: &Shared, answer: ProofAnswer) -> Result<Proof, ApiError> 
 
 async fn row_proof(api: Arc<Api>, wanted: Wanted) -> Answer<ProofFile> {
     let answer = ask(&api, wanted).await?;
-    blocking(move || Ok(file(&api.shared, state_proof(&api.shared, answer)?))).await
+    blocking(move || file(&api.shared, state_proof(&api.shared, answer)?)).await
 }
 
 /// Proof of a user's present record, or of its absence.
@@ -132,7 +135,7 @@ pub(super) async fn wallet(
     blocking(move || {
         let shared = &api.shared;
         if answer.floor.leaf.key != answer.key {
-            return Ok(file(shared, state_proof(shared, answer)?));
+            return file(shared, state_proof(shared, answer)?);
         }
         if answer.states.len() >= STATES_MAX {
             let sentence =
@@ -146,7 +149,7 @@ pub(super) async fn wallet(
             .map(|state| row(&mut walk, Table::WalletStates, state))
             .collect::<Result<Vec<_>, _>>()?;
         let low = leaf(answer.low.ok_or_else(|| damaged(0))?);
-        Ok(file(shared, Proof::Wallet(WalletProof { at: answer.at, wallet, low, states })))
+        file(shared, Proof::Wallet(WalletProof { at: answer.at, wallet, low, states }))
     })
     .await
 }
@@ -177,7 +180,7 @@ pub(super) async fn state(
         let block = read_block(&api.shared, at.height)?;
         let proof =
             version_proof(&block, Table::WalletStates, key, at).ok_or_else(unknown_state)?;
-        Ok(file(&api.shared, Proof::Version(proof)))
+        file(&api.shared, Proof::Version(proof))
     })
     .await
 }
@@ -186,7 +189,7 @@ fn signed_header(block: &Block) -> SignedHeader {
     SignedHeader { header: block.header.clone(), certificate: block.certificate.clone() }
 }
 
-fn version_proof(block: &Block, table: Table, key: RowKey, at: Location) -> Option<VersionProof> {
+pub(crate) fn version_proof(block: &Block, table: Table, key: RowKey, at: Location) -> Option<VersionProof> {
     let rows = rows_at(block, at.position);
     let index = rows.iter().position(|row| row.record.place() == Some((table, key)))?;
     let hashes: Vec<Hash> = rows.iter().map(|row| row.hash).collect();
@@ -231,7 +234,7 @@ pub(super) async fn transaction(
     let at = locate(&api, id).await?;
     blocking(move || {
         let proof = transaction_proof(&api.shared, at)?;
-        Ok(file(&api.shared, Proof::Transaction(proof)))
+        file(&api.shared, Proof::Transaction(proof))
     })
     .await
 }
@@ -270,7 +273,7 @@ pub(super) async fn reversal(
     blocking(move || {
         let shared = &api.shared;
         let ProofAnswer { at: header, table, floor, act: Some(act), .. } = answer else {
-            return Ok(file(shared, state_proof(shared, answer)?));
+            return file(shared, state_proof(shared, answer)?);
         };
         let mut walk = Walk::new(shared);
         let proof = ReversalProof {
@@ -278,7 +281,7 @@ pub(super) async fn reversal(
             reversal: StateProof { at: header.clone(), row: row(&mut walk, table, floor)? },
             act: StateProof { at: header, row: row(&mut walk, Table::Acts, act)? },
         };
-        Ok(file(shared, Proof::Reversal(Box::new(proof))))
+        file(shared, Proof::Reversal(Box::new(proof)))
     })
     .await
 }
@@ -313,7 +316,7 @@ pub(super) async fn block(
         let tip = shared.tip().height;
         let within =
             if tip > height { Some(later(shared, height, header_at(shared, tip)?)?) } else { None };
-        Ok(file(shared, Proof::Block(BlockProof { at, within })))
+        file(shared, Proof::Block(BlockProof { at, within }))
     })
     .await
 }
@@ -344,7 +347,7 @@ pub(super) async fn extends(
         let later = later(shared, from, header_at(shared, to)?)?;
         let consistency = shared.history.read().consistency(from, to);
         let consistency = consistency.ok_or_else(|| damaged(from))?;
-        Ok(file(shared, Proof::Extends(ExtendsProof { earlier, later, consistency })))
+        file(shared, Proof::Extends(ExtendsProof { earlier, later, consistency }))
     })
     .await
 }
