@@ -196,7 +196,7 @@ pub(crate) struct Assembly {
     intake: Arc<Intake>,
     sequencer: Sender<ToSequencer>,
     /// What the sealer will be made of.
-    unsealed: Option<(Receiver<Batch>, StateTree, Sealing, SignedHeader)>,
+    unsealed: Option<(Receiver<Batch>, StateTree, Sealing, SignedHeader, u64)>,
     checkpoints: Option<CheckpointStore>,
     workers: Vec<Thread>,
     pub stages: Vec<Thread>,
@@ -215,6 +215,7 @@ impl Assembly {
     ) -> Result<Self, StartError> {
         let Opened { genesis, ledger, trees, history, blocks, index, checkpoints, .. } = opened;
         let is_alone = cluster.is_none();
+        let epoch = ledger.membership().epoch;
         let shared = Arc::new(Shared {
             chain: genesis.chain_id(),
             config,
@@ -249,7 +250,7 @@ impl Assembly {
             shared,
             intake: Arc::new(intake),
             sequencer: to_sequencer,
-            unsealed: Some((batches, trees, sealing, opened.last)),
+            unsealed: Some((batches, trees, sealing, opened.last, epoch)),
             checkpoints: Some(checkpoints),
             workers,
             stages,
@@ -265,9 +266,11 @@ impl Assembly {
 
     /// Starts the sealer.
     pub(crate) fn seal_into(&mut self, next: Next) -> Result<(), StartError> {
-        let Some((batches, trees, sealing, last)) = self.unsealed.take() else { return Ok(()) };
+        let Some((batches, trees, sealing, last, epoch)) = self.unsealed.take() else {
+            return Ok(());
+        };
         let (shared, waiting) = (self.shared.clone(), WaitingTables::default());
-        let sealer = Sealer { shared, batches, next, trees, sealing, last, waiting };
+        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last, waiting };
         self.stages.push(spawn("sealer", &self.shared, move || sealer.run())?);
         Ok(())
     }

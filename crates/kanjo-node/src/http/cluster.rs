@@ -116,7 +116,7 @@ pub(super) async fn memberships(
 ) -> Answer<Vec<MembershipProof>> {
     let after = query.after.unwrap_or(0);
     let work = move || {
-        let all = memberships::proofs(&api.shared)?;
+        let all = memberships::proofs(&api.shared, u64::MAX)?;
         Ok(all.into_iter().filter(|proof| proof.membership.epoch > after).take(MEMBERSHIPS_MAX).collect())
     };
     Ok(Json(super::lookup::blocking(work).await?))
@@ -137,7 +137,7 @@ pub(super) async fn membership(
     if epoch == now.epoch {
         return Ok(Json((*now).clone()));
     }
-    let all = super::lookup::blocking(move || Ok(memberships::proofs(&api.shared)?)).await?;
+    let all = super::lookup::blocking(move || Ok(memberships::proofs(&api.shared, u64::MAX)?)).await?;
     let found = all.into_iter().find(|proof| proof.membership.epoch == epoch);
     let none = || ApiError::not_found("unknown_epoch", "There is no such epoch.", "epoch");
     found.map(|proof| Json(proof.membership)).ok_or_else(none)

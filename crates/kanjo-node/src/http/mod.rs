@@ -11,8 +11,6 @@ mod stream;
 mod submit;
 mod view;
 
-pub(crate) use proof::version_proof;
-
 use crate::intake::Intake;
 use crate::metrics::Readings;
 use crate::shared::{Health, Shared, ToSequencer};

@@ -33,9 +33,9 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// With the memberships that lead from the genesis to the voters who signed.
+/// A proof with the memberships that lead from the genesis to the voters who signed it.
 fn file(shared: &Shared, proof: Proof) -> Result<Json<ProofFile>, ApiError> {
-    let memberships = memberships::proofs(shared)?;
+    let memberships = memberships::proofs(shared, proof.epoch())?;
     Ok(Json(ProofFile::new(shared.chain, proof).with_memberships(memberships)))
 }
 
@@ -189,7 +189,7 @@ fn signed_header(block: &Block) -> SignedHeader {
     SignedHeader { header: block.header.clone(), certificate: block.certificate.clone() }
 }
 
-pub(crate) fn version_proof(block: &Block, table: Table, key: RowKey, at: Location) -> Option<VersionProof> {
+fn version_proof(block: &Block, table: Table, key: RowKey, at: Location) -> Option<VersionProof> {
     let rows = rows_at(block, at.position);
     let index = rows.iter().position(|row| row.record.place() == Some((table, key)))?;
     let hashes: Vec<Hash> = rows.iter().map(|row| row.hash).collect();
