@@ -97,6 +97,9 @@ struct Run {
     /// Read the node's program again at least so often, in seconds.
     #[arg(long, default_value_t = 60)]
     measure_every_s: u64,
+    /// Stop when standard input ends: for programs that run a sentinel of their own.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 #[derive(Args)]
@@ -199,6 +202,9 @@ fn run(args: Run) -> Done {
     };
     let service = Service::bind(options, opened.signing, opened.channel_key)?;
     stop_on_signal(service.handle())?;
+    if args.stop_with_stdin {
+        stop_with_stdin(service.handle());
+    }
     answer_status(&args.dir, service.handle())?;
     let stands = service.handle().status().sentinel;
     info!(socket = %args.socket.display(), count = stands.count, "ready");
@@ -226,6 +232,15 @@ fn stop_on_signal(handle: Handle) -> Done {
         handle.stop();
     });
     Ok(())
+}
+
+fn stop_with_stdin(handle: Handle) {
+    std::thread::spawn(move || {
+        let mut rest = [0u8; 64];
+        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+        info!("standard input ended");
+        handle.stop();
+    });
 }
 
 /// Answers on a socket in the sentinel's own directory: whoever may enter it may ask.
