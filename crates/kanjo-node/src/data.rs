@@ -8,6 +8,7 @@
 //! DIR/index/         look-ups, rebuilt from the log when damaged
 //! ```
 
+use kanjo_link::keys::LinkKey;
 use kanjo_types::Genesis;
 use kanjo_types::genesis::GenesisError;
 use kanjo_types::signature::{KeyKind, SecretKey};
@@ -125,6 +126,32 @@ pub fn create(dir: &Path, genesis: &Genesis, vote_secret: [u8; 32]) -> Result<()
     })?;
     write_durably(&vote_key_path(dir), hex::encode(vote_secret).as_bytes(), 0o600)?;
     // The genesis comes last: a directory without it is no ledger.
+    write_durably(&path, json.as_bytes(), 0o644)?;
+    let handle = fs::File::open(dir).map_err(io_error(dir))?;
+    handle.sync_all().map_err(io_error(dir))
+}
+
+/// Makes the data directory of a member: the genesis and the key of its links. Its vote key is with
+/// its sentinel.
+///
+/// # Errors
+/// [`DataError`]; an existing ledger is never touched.
+pub fn create_member(dir: &Path, genesis: &Genesis, link: &LinkKey) -> Result<(), DataError> {
+    let path = genesis_path(dir);
+    genesis.check().map_err(|source| DataError::Genesis { path: path.clone(), source })?;
+    if path.exists() || log_path(dir).exists() {
+        return Err(DataError::AlreadyThere(dir.to_owned()));
+    }
+    fs::create_dir_all(dir).map_err(io_error(dir))?;
+    let json = serde_json::to_string_pretty(genesis).map_err(|error| DataError::NotAGenesis {
+        path: path.clone(),
+        reason: error.to_string(),
+    })?;
+    let key_path = link_key_path(dir);
+    link.write_new(&key_path).map_err(|error| DataError::Io {
+        path: key_path.clone(),
+        source: io::Error::other(error),
+    })?;
     write_durably(&path, json.as_bytes(), 0o644)?;
     let handle = fs::File::open(dir).map_err(io_error(dir))?;
     handle.sync_all().map_err(io_error(dir))

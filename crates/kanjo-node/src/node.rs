@@ -195,7 +195,7 @@ pub(crate) struct Assembly {
     intake: Arc<Intake>,
     sequencer: Sender<ToSequencer>,
     /// What the sealer will be made of.
-    unsealed: Option<(Receiver<Batch>, StateTree, Sealing, SignedHeader)>,
+    unsealed: Option<(Receiver<Batch>, StateTree, Sealing, SignedHeader, u64)>,
     checkpoints: Option<CheckpointStore>,
     workers: Vec<Thread>,
     pub stages: Vec<Thread>,
@@ -214,6 +214,7 @@ impl Assembly {
     ) -> Result<Self, StartError> {
         let Opened { genesis, ledger, trees, history, blocks, index, checkpoints, .. } = opened;
         let is_alone = cluster.is_none();
+        let epoch = ledger.membership().epoch;
         let shared = Arc::new(Shared {
             chain: genesis.chain_id(),
             config,
@@ -247,7 +248,7 @@ impl Assembly {
             shared,
             intake: Arc::new(intake),
             sequencer: to_sequencer,
-            unsealed: Some((batches, trees, sealing, opened.last)),
+            unsealed: Some((batches, trees, sealing, opened.last, epoch)),
             checkpoints: Some(checkpoints),
             workers,
             stages,
@@ -263,8 +264,11 @@ impl Assembly {
 
     /// Starts the sealer.
     pub(crate) fn seal_into(&mut self, next: Next) -> Result<(), StartError> {
-        let Some((batches, trees, sealing, last)) = self.unsealed.take() else { return Ok(()) };
-        let sealer = Sealer { shared: self.shared.clone(), batches, next, trees, sealing, last };
+        let Some((batches, trees, sealing, last, epoch)) = self.unsealed.take() else {
+            return Ok(());
+        };
+        let shared = self.shared.clone();
+        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last };
         self.stages.push(spawn("sealer", &self.shared, move || sealer.run())?);
         Ok(())
     }

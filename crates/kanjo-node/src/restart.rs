@@ -163,7 +163,7 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
     check_nothing_lost(log.next_height(), &checkpoints, index.indexed_height())?;
     if log.next_height() == 0 {
         let (mut block, _, _) = genesis_block(&genesis);
-        block.certificate = certify(&voter, &measurement(), &block.header);
+        block.certificate = certify(&voter, &measurement(), 0, &block.header);
         append_block(&mut log, &block)?;
     }
     let blocks = Blocks::new(chain, log.reader(), None);

@@ -86,13 +86,20 @@ pub(crate) struct Sealer {
     pub next: Next,
     pub trees: StateTree,
     pub sealing: Sealing,
+    /// The membership that decides on the next height.
+    pub epoch: u64,
     pub last: SignedHeader,
 }
 
 /// The vote of `voter` over a header, as the only voter: nobody proposed the block to it. The
 /// answer is made in the process, for the program that it runs.
-pub(crate) fn certify(voter: &Voter, measurement: &Hash, header: &Header) -> Certificate {
-    let (epoch, hash) = (0, header.hash());
+pub(crate) fn certify(
+    voter: &Voter,
+    measurement: &Hash,
+    epoch: u64,
+    header: &Header,
+) -> Certificate {
+    let hash = header.hash();
     let parent = header.parents.first().copied().unwrap_or_default();
     let seed = challenge(&parent, &[]);
     let answer = integrity_answer(measurement, &voter.certificate, &seed, &hash);
@@ -147,6 +154,7 @@ impl Sealer {
             history.push(hash);
         }
         self.last = SignedHeader { header: header.clone(), certificate };
+        self.epoch = membership.epoch;
         SealedBlock {
             header,
             hash,
@@ -167,7 +175,7 @@ impl Sealer {
 
     fn certificate(&self, header: &Header) -> Certificate {
         let Sealing::Alone { voter, measurement } = &self.sealing else { return no_votes() };
-        certify(voter, measurement, header)
+        certify(voter, measurement, self.epoch, header)
     }
 
     /// The header that follows from what was executed.

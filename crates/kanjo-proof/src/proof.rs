@@ -249,3 +249,25 @@ pub enum Proof {
     /// A transaction was reversed.
     Reversal(Box<ReversalProof>),
 }
+
+impl Proof {
+    /// The newest epoch of its certificates: the memberships up to it are needed to check it.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        let epochs: &[&SignedHeader] = match self {
+            Self::State(proof) => &[&proof.at],
+            Self::Absence(proof) => &[&proof.at],
+            Self::Range(proof) => &[&proof.at],
+            Self::Wallet(proof) => &[&proof.at],
+            Self::Version(proof) => &[&proof.at],
+            Self::Transaction(proof) => &[&proof.at],
+            Self::Block(proof) => match &proof.within {
+                Some(later) => &[&proof.at, &later.at],
+                None => &[&proof.at],
+            },
+            Self::Extends(proof) => &[&proof.earlier, &proof.later.at],
+            Self::Reversal(proof) => &[&proof.original.at, &proof.reversal.at, &proof.act.at],
+        };
+        epochs.iter().map(|at| at.certificate.epoch).max().unwrap_or_default()
+    }
+}

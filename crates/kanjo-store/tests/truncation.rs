@@ -336,6 +336,17 @@ fn a_truncation_onto_a_damaged_segment_is_refused_and_changes_nothing() {
     assert_eq!((disk.changes(), log.next_height()), (changes, blocks.len() as u64));
     assert!(!log.is_poisoned());
     log.truncate_after(Some(starts[2] + 1)).expect("one that needs it not");
+
+    // Its last frame is lost without a trace: only the segment above knows that it was there.
+    let (disk, blocks) = filled(60);
+    let (mut log, _) = open(&disk, SEGMENT_BYTES).unwrap();
+    let last = log.location(starts[2] - 1).unwrap().unwrap();
+    let mut bytes = disk.get(&segment_path(starts[1])).unwrap();
+    bytes[last.frame_offset as usize..][..last.frame_bytes as usize].fill(0);
+    disk.put(&segment_path(starts[1]), &bytes).unwrap();
+    let error = log.truncate_after(Some(starts[1] + 1)).unwrap_err();
+    assert!(error.to_string().contains("were acknowledged"), "{error}");
+    assert_eq!(log.next_height(), blocks.len() as u64);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use axum::Json;
 use axum::extract::State;
 use crossbeam_channel::TrySendError;
 use kanjo_api::ErrorBody;
-use kanjo_ledger::block::{receipt_hash, rows_root};
+use kanjo_ledger::block::{membership_proof, receipt_hash, rows_root};
 use kanjo_proof::file::ProofFile;
 use kanjo_proof::merkle;
 use kanjo_proof::proof::{
@@ -32,8 +32,19 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-fn file(shared: &Shared, proof: Proof) -> Json<ProofFile> {
-    Json(ProofFile::new(shared.chain, proof))
+/// A proof with the memberships that lead from the genesis to the voters who signed it.
+fn file(shared: &Shared, proof: Proof) -> Result<Json<ProofFile>, ApiError> {
+    let heights: Vec<u64> = {
+        let ledger = shared.ledger.read();
+        let epochs = (1..=proof.epoch()).filter_map(|epoch| ledger.membership_of(epoch));
+        epochs.map(|membership| membership.height).collect()
+    };
+    let mut memberships = Vec::with_capacity(heights.len());
+    for height in heights {
+        let block = read_block(shared, height)?;
+        memberships.push(membership_proof(&block).ok_or_else(|| damaged(height))?);
+    }
+    Ok(Json(ProofFile::new(shared.chain, proof).with_memberships(memberships)))
 }
 
 async fn ask(api: &Api, wanted: Wanted) -> Result<ProofAnswer, ApiError> {
@@ -81,7 +92,7 @@ fn state_proof(shared: &Shared, answer: ProofAnswer) -> Result<Proof, ApiError> 
 
 async fn row_proof(api: Arc<Api>, wanted: Wanted) -> Answer<ProofFile> {
     let answer = ask(&api, wanted).await?;
-    blocking(move || Ok(file(&api.shared, state_proof(&api.shared, answer)?))).await
+    blocking(move || file(&api.shared, state_proof(&api.shared, answer)?)).await
 }
 
 /// Proof of a user's present record, or of its absence.
@@ -132,7 +143,7 @@ pub(super) async fn wallet(
     blocking(move || {
         let shared = &api.shared;
         if answer.floor.leaf.key != answer.key {
-            return Ok(file(shared, state_proof(shared, answer)?));
+            return file(shared, state_proof(shared, answer)?);
         }
         if answer.states.len() >= STATES_MAX {
             let sentence =
@@ -146,7 +157,7 @@ pub(super) async fn wallet(
             .map(|state| row(&mut walk, Table::WalletStates, state))
             .collect::<Result<Vec<_>, _>>()?;
         let low = leaf(answer.low.ok_or_else(|| damaged(0))?);
-        Ok(file(shared, Proof::Wallet(WalletProof { at: answer.at, wallet, low, states })))
+        file(shared, Proof::Wallet(WalletProof { at: answer.at, wallet, low, states }))
     })
     .await
 }
@@ -177,7 +188,7 @@ pub(super) async fn state(
         let block = read_block(&api.shared, at.height)?;
         let proof =
             version_proof(&block, Table::WalletStates, key, at).ok_or_else(unknown_state)?;
-        Ok(file(&api.shared, Proof::Version(proof)))
+        file(&api.shared, Proof::Version(proof))
     })
     .await
 }
@@ -231,7 +242,7 @@ pub(super) async fn transaction(
     let at = locate(&api, id).await?;
     blocking(move || {
         let proof = transaction_proof(&api.shared, at)?;
-        Ok(file(&api.shared, Proof::Transaction(proof)))
+        file(&api.shared, Proof::Transaction(proof))
     })
     .await
 }
@@ -270,7 +281,7 @@ pub(super) async fn reversal(
     blocking(move || {
         let shared = &api.shared;
         let ProofAnswer { at: header, table, floor, act: Some(act), .. } = answer else {
-            return Ok(file(shared, state_proof(shared, answer)?));
+            return file(shared, state_proof(shared, answer)?);
         };
         let mut walk = Walk::new(shared);
         let proof = ReversalProof {
@@ -278,7 +289,7 @@ pub(super) async fn reversal(
             reversal: StateProof { at: header.clone(), row: row(&mut walk, table, floor)? },
             act: StateProof { at: header, row: row(&mut walk, Table::Acts, act)? },
         };
-        Ok(file(shared, Proof::Reversal(Box::new(proof))))
+        file(shared, Proof::Reversal(Box::new(proof)))
     })
     .await
 }
@@ -313,7 +324,7 @@ pub(super) async fn block(
         let tip = shared.tip().height;
         let within =
             if tip > height { Some(later(shared, height, header_at(shared, tip)?)?) } else { None };
-        Ok(file(shared, Proof::Block(BlockProof { at, within })))
+        file(shared, Proof::Block(BlockProof { at, within }))
     })
     .await
 }
@@ -344,7 +355,7 @@ pub(super) async fn extends(
         let later = later(shared, from, header_at(shared, to)?)?;
         let consistency = shared.history.read().consistency(from, to);
         let consistency = consistency.ok_or_else(|| damaged(from))?;
-        Ok(file(shared, Proof::Extends(ExtendsProof { earlier, later, consistency })))
+        file(shared, Proof::Extends(ExtendsProof { earlier, later, consistency }))
     })
     .await
 }

@@ -1,0 +1,219 @@
+//! Clusters of members in one process.
+
+use super::*;
+use kanjo_link::keys::LinkKey;
+use kanjo_node::clock::SystemClock;
+use kanjo_node::{Ended, MemberOptions, start_member};
+use kanjo_sentinel::client::{LocalParts, LocalSigner};
+use kanjo_store::slots::SlotFile;
+use kanjo_types::Hash;
+use kanjo_types::genesis::Link;
+use kanjo_types::membership::MemberKind;
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::num::NonZeroU64;
+use std::time::Instant;
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+/// A member under test.
+pub struct Member {
+    pub dir: PathBuf,
+    pub vote_seed: [u8; 32],
+    pub link: LinkKey,
+    pub api: SocketAddr,
+    pub node: Option<RunningNode>,
+    pub void: BTreeSet<(u64, Hash)>,
+}
+
+/// A cluster under test.
+pub struct Cluster {
+    pub world: tempfile::TempDir,
+    pub genesis: Genesis,
+    pub members: Vec<Member>,
+    pub users: Vec<UserId>,
+    pub wallets: Vec<WalletId>,
+    pub options: MemberOptions,
+}
+
+impl Cluster {
+    pub fn new(executors: usize, witnesses: usize, accounts: u64) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(std::env::var("KANJO_LOG").unwrap_or_else(|_| "warn".to_owned()))
+            .with_test_writer()
+            .try_init();
+        let world = tempfile::tempdir().expect("a directory");
+        let mut genesis = genesis("Test cluster", accounts, VOTE_SECRET);
+        genesis.voters.clear();
+        let mut members = Vec::new();
+        for n in 0..executors + witnesses {
+            let vote_seed = [n as u8 + 1; 32];
+            let vote = SecretKey::from_seed(KeyKind::Ed25519, vote_seed).expect("a key").public();
+            let PublicKey::Ed25519(key) = vote else { unreachable!("an Ed25519 key") };
+            let link = LinkKey::generate().expect("a key");
+            let api = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            genesis.voters.push(Voter {
+                name: format!("node-{}", n + 1),
+                key,
+                kind: if n < executors { MemberKind::Executor } else { MemberKind::Witness },
+                link: Some(Link {
+                    key: link.public(),
+                    address: format!("127.0.0.1:{}", free_port()),
+                    api: format!("http://{api}"),
+                }),
+            });
+            let dir = world.path().join(format!("node-{}", n + 1));
+            members.push(Member { dir, vote_seed, link, api, node: None, void: BTreeSet::new() });
+        }
+        genesis.cluster.governors = vec!["u0".to_owned()];
+        genesis.cluster.threshold = 1;
+        for member in &members {
+            kanjo_node::data::create_member(&member.dir, &genesis, &member.link).expect("made");
+        }
+        let name = |n: u64| format!("u{n}");
+        Self {
+            users: (0..accounts).filter_map(|n| genesis.user_id(&name(n))).collect(),
+            wallets: (0..accounts).filter_map(|n| genesis.wallet_id(&name(n), 0)).collect(),
+            world,
+            genesis,
+            members,
+            options: MemberOptions { eject_after: Duration::from_secs(2), ..Default::default() },
+        }
+    }
+
+    fn signer(&self, n: usize) -> LocalSigner {
+        let member = &self.members[n];
+        let dir = member.dir.join("sentinel");
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let slot = |name: &str| {
+            let (file, value) =
+                SlotFile::open(Arc::new(RealDisk), &dir.join(name)).expect("a slot");
+            (Box::new(file) as Box<dyn kanjo_sentinel::guard::RecordStore>, value)
+        };
+        let parts = LocalParts {
+            vote_seed: member.vote_seed,
+            attestor_seed: [9; 32],
+            guard: slot("guard"),
+            counter: slot("counter"),
+            epoch_heights: NonZeroU64::new(64).expect("not zero"),
+        };
+        let certificate = self.genesis.voters[n].certificate();
+        LocalSigner::open(parts, self.genesis.chain_id(), &certificate, Hash([3; 32]))
+            .expect("a signer")
+    }
+
+    pub fn start(&mut self, n: usize) {
+        let signer = Box::new(self.signer(n));
+        let member = &self.members[n];
+        let mut config = Config::new(&member.dir);
+        config.listen = member.api;
+        config.block_interval_ms = 2;
+        config.segment_bytes = 256 << 10;
+        config.checkpoint_interval_s = 1;
+        config.verify_threads = 1;
+        let node = start_member(
+            config,
+            &self.options,
+            signer,
+            Arc::new(RealDisk),
+            Arc::new(SystemClock),
+            member.void.clone(),
+        );
+        self.members[n].node = Some(node.expect("the member starts"));
+    }
+
+    pub fn start_all(&mut self) {
+        (0..self.members.len()).for_each(|n| self.start(n));
+    }
+
+    /// Restarts members that ask for it.
+    pub fn tend(&mut self) {
+        for n in 0..self.members.len() {
+            let ended = self.members[n].node.as_ref().and_then(RunningNode::ended);
+            match ended {
+                None => {}
+                Some(Ended::Rewind { void, reason }) => {
+                    eprintln!("node-{} rewinds: {reason}", n + 1);
+                    self.members[n].void.extend(void);
+                    let _ = self.members[n].node.take().expect("running").stop();
+                    self.start(n);
+                }
+                Some(Ended::Failed(reason)) => panic!("node-{} failed: {reason}", n + 1),
+            }
+        }
+    }
+
+    pub fn client(&self, n: usize) -> Client {
+        Client::new(&format!("http://{}", self.members[n].api), &Limits::default())
+    }
+
+    /// A member that takes payments.
+    pub fn wait_leader(&mut self) -> usize {
+        let give_up_at = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < give_up_at {
+            self.tend();
+            for n in 0..self.members.len() {
+                if self.members[n].node.is_some() && self.try_pay(n, 0, 1, 1) == Some(ResultCode::Ok)
+                {
+                    return n;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("no leader in 20 seconds");
+    }
+
+    fn transaction(&self, from: usize, to: usize, amount: u128) -> SignedTransaction {
+        let draft = Draft::new(self.genesis.chain_id(), self.users[from]);
+        let operation = transfer(self.wallets[from], self.wallets[to], amount);
+        draft.operations(vec![operation]).sign(&key(from as u64)).expect("a transaction")
+    }
+
+    pub fn try_pay(&self, at: usize, from: usize, to: usize, amount: u128) -> Option<ResultCode> {
+        let signed = self.transaction(from, to, amount);
+        match self.client(at).submit(&signed) {
+            Ok(SubmitOutcome::Recorded { result, .. }) => Some(result),
+            _ => None,
+        }
+    }
+
+    pub fn pay(&mut self, at: usize, from: usize, to: usize, amount: u128) -> ResultCode {
+        self.try_pay(at, from, to, amount).expect("the payment is recorded")
+    }
+
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.members.len()).filter(|n| self.members[*n].node.is_some()).collect()
+    }
+
+    /// All running members come to the same height and header.
+    pub fn assert_agree(&mut self, within: Duration) {
+        let give_up_at = Instant::now() + within;
+        loop {
+            self.tend();
+            let tips: Vec<_> = self.running().iter().map(|n| self.tip(*n)).collect();
+            if tips.windows(2).all(|pair| pair[0] == pair[1]) {
+                return;
+            }
+            assert!(Instant::now() < give_up_at, "the members differ: {tips:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn tip(&self, n: usize) -> (u64, Hash) {
+        let status = self.client(n).status().expect("a status");
+        (status.height, status.header_hash)
+    }
+
+    pub fn stop(&mut self, n: usize) {
+        self.members[n].node.take().expect("running").stop().expect("stops cleanly");
+    }
+
+    pub fn stop_all(&mut self) {
+        for n in self.running() {
+            self.stop(n);
+        }
+    }
+}
