@@ -9,6 +9,7 @@
 //!   ([`ErrorBody`]).
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod frames;
 
 use borsh::{BorshDeserialize, BorshSerialize};

@@ -16,6 +16,7 @@ use crate::restart::{self, Opened, OpenedAs};
 use crate::sealer::{Next, Sealer, Sealing};
 use crate::sequencer::{Batch, Sequencer};
 use crate::shared::{Health, Shared, ToSequencer};
+use crate::tables::WaitingTables;
 use crate::writer::Writer;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kanjo_proof::state::StateTree;
@@ -231,6 +232,7 @@ impl Assembly {
             in_flight: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             pending_headers: RwLock::default(),
+            memberships: crate::memberships::Made::default(),
             cluster,
         });
         let cleanup = StopThreads(Some(shared.clone()));
@@ -267,8 +269,8 @@ impl Assembly {
         let Some((batches, trees, sealing, last, epoch)) = self.unsealed.take() else {
             return Ok(());
         };
-        let shared = self.shared.clone();
-        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last };
+        let (shared, waiting) = (self.shared.clone(), WaitingTables::default());
+        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last, waiting };
         self.stages.push(spawn("sealer", &self.shared, move || sealer.run())?);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The HTTP API under `/v1`, health, metrics, and the OpenAPI document.
 
+mod cluster;
 mod error;
 mod extract;
 mod lookup;
@@ -22,6 +23,7 @@ use axum::{Json, Router};
 use crossbeam_channel::Sender;
 use error::ApiError;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -89,7 +91,8 @@ pub(crate) fn serve(
                 let _ = stopped.await;
                 let _ = grace_sender.send(());
             };
-            let server = axum::serve(listener, router).with_graceful_shutdown(shutdown);
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            let server = axum::serve(listener, service).with_graceful_shutdown(shutdown);
             let deadline = async move {
                 let _ = grace.await;
                 tokio::time::sleep(STOP_GRACE).await;
@@ -134,9 +137,15 @@ fn router(api: Arc<Api>) -> Router {
         .route("/proofs/transactions/{id}", get(proof::transaction))
         .route("/proofs/blocks/{height}", get(proof::block))
         .route("/proofs/extends", get(proof::extends))
+        .route("/proofs/memberships", get(cluster::memberships))
+        .route("/cluster", get(cluster::cluster))
+        .route("/cluster/tables", get(cluster::tables))
+        .route("/cluster/memberships/{epoch}", get(cluster::membership))
+        .route("/cluster/leave", post(cluster::leave))
         .route("/stream/blocks", get(stream::blocks))
         .route("/stream/wallets/{id}", get(stream::wallet))
-        .route("/openapi.json", get(openapi::document));
+        .route("/openapi.json", get(openapi::document))
+        .layer(middleware::from_fn_with_state(api.clone(), cluster::refuse_of_witness));
     Router::new()
         .nest("/v1", v1)
         .route("/health/live", get(live))
