@@ -64,7 +64,10 @@ pub(crate) async fn read(State(gateway): State<Arc<Gateway>>, request: Request) 
 fn is_temporary(status: StatusCode) -> bool {
     matches!(
         status,
-        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        StatusCode::MISDIRECTED_REQUEST
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
     )
 }
 

@@ -95,6 +95,10 @@ impl Answered {
                 Some(Answer::Outcomes(vec![SubmitOutcome::Refused { refusal, field }]))
             }
             (_, Some(refusal)) => Some(Answer::NotTaken(refusal)),
+            // A witness: it takes nothing.
+            (_, None) if self.status == StatusCode::MISDIRECTED_REQUEST => {
+                Some(Answer::NotTaken(Refusal::NoLeader))
+            }
             (_, None) if self.status.is_client_error() => Some(Answer::Improper),
             (_, None) => None,
         }
