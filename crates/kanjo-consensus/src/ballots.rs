@@ -30,8 +30,8 @@ pub const AHEAD_HEIGHTS: u64 = 1_024;
 pub const KEPT_HEIGHTS: u64 = 64;
 /// Votes of one voter that may wait for one height: a lie and the truth.
 const EARLY_VOTES_MAX: usize = 2;
-/// Headers that are told apart at one height; votes for more are dropped.
-const HEADERS_MAX: usize = 16;
+/// Headers that one voter may vote for at one height: the second one proves its guilt.
+const HEADERS_MAX: usize = 2;
 
 /// What this node knows of a height.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,15 +226,12 @@ impl Ballots {
     }
 
     /// Takes the votes of a certificate that another node sent.
-    pub fn votes_of(
-        &mut self,
-        height: u64,
-        header: Hash,
-        certificate: &Certificate,
-    ) -> Vec<Event> {
+    pub fn votes_of(&mut self, height: u64, header: Hash, certificate: &Certificate) -> Vec<Event> {
         let epoch = certificate.epoch;
         let votes = certificate.votes.iter().take(MEMBERS_MAX);
-        votes.flat_map(|vote| self.vote(&SignedVote { epoch, height, header, vote: *vote })).collect()
+        votes
+            .flat_map(|vote| self.vote(&SignedVote { epoch, height, header, vote: *vote }))
+            .collect()
     }
 
     fn keep_early(&mut self, vote: &SignedVote) {
@@ -261,7 +258,10 @@ impl Ballots {
             events.push(Event::BadVote { voter, height, why });
             return;
         }
-        if entry.votes.len() >= HEADERS_MAX && !entry.votes.contains_key(&header) {
+        let voted = entry.votes.values().filter(|votes| votes.contains_key(&voter)).count();
+        if voted >= HEADERS_MAX {
+            let why = format!("it voted for {voted} other headers at this height");
+            events.push(Event::BadVote { voter, height, why });
             return;
         }
         entry.votes.entry(header).or_default().insert(voter, vote.vote);
@@ -313,9 +313,8 @@ impl Ballots {
             }
             events.push(Event::Certified { height, header, certificate: certificate.clone() });
             for (voted, votes) in entry.votes.iter().filter(|(voted, _)| **voted != header) {
-                let differs = |vote: &Vote| {
-                    doubt(height, (*voted, *vote), (header, certificate.clone()))
-                };
+                let differs =
+                    |vote: &Vote| doubt(height, (*voted, *vote), (header, certificate.clone()));
                 events.extend(votes.values().map(differs));
             }
             self.next += 1;
@@ -329,7 +328,9 @@ impl Ballots {
         self.next_for_witness = self.next_for_witness.max(self.next);
         while !self.stopped {
             let height = self.next_for_witness;
-            let Some(header) = self.heights.get(&height).and_then(Height::for_witness) else { break };
+            let Some(header) = self.heights.get(&height).and_then(Height::for_witness) else {
+                break;
+            };
             events.push(Event::WitnessMaySign { height, header });
             self.next_for_witness += 1;
         }

@@ -23,10 +23,10 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::vote::{RaftLeaderId, RaftVote};
 use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, Raft, RaftNetworkFactory, RaftNetworkV2,
 };
-use openraft::vote::RaftLeaderId;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
@@ -174,7 +174,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer<R> {
 
 /// Why there is no snapshot: asked for one, something is wrong with a log.
 pub(crate) fn no_snapshots() -> io::Error {
-    let text = "the engine makes no snapshots: logs are complete, and a new node copies blocks first";
+    let text =
+        "the engine makes no snapshots: logs are complete, and a new node copies blocks first";
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 
@@ -228,15 +229,20 @@ impl<R: AsyncRuntime> Server<R> {
     async fn append(&self, from: u16, body: Bytes) -> Result<Bytes, String> {
         let request = wire::decode_append(body).map_err(text)?;
         same_node(from, &request.vote)?;
-        request.entries.iter().try_for_each(|entry| self.check(from, entry))?;
+        let term = request.vote.leader_id().term();
+        request.entries.iter().try_for_each(|entry| self.check(from, term, entry))?;
         let response = self.raft.append_entries(request).await.map_err(text)?;
         wire::encode_appended(&response)
     }
 
-    fn check(&self, from: u16, entry: &Entry) -> Result<(), String> {
+    fn check(&self, from: u16, term: u64, entry: &Entry) -> Result<(), String> {
         if entry.index() == 0 {
             let same = *entry == self.genesis;
             return same.then_some(()).ok_or_else(|| "another genesis".to_owned());
+        }
+        let (of, proposer) = (entry.term(), entry.proposer());
+        if of > term || (of == term && proposer != from) {
+            return Err(format!("member {from} leads term {term}; the entry is of {proposer}, {of}"));
         }
         let head = entry.head().ok_or_else(|| "an entry without a signature".to_owned())?;
         self.check.check(from, &head)

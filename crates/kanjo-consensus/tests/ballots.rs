@@ -2,6 +2,7 @@
 
 use kanjo_consensus::ballots::{AHEAD_HEIGHTS, Ballots, Event, Expected, KEPT_HEIGHTS};
 use kanjo_consensus::vote::{SignedVote, VOTE_BYTES, decode_votes, encode_votes};
+use kanjo_types::PublicKey;
 use kanjo_types::block::{Vote, challenge, integrity_answer, vote_digest};
 use kanjo_types::hash::Hash;
 use kanjo_types::id::ChainId;
@@ -10,7 +11,6 @@ use kanjo_types::membership::{
 };
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::standing::Links;
-use kanjo_types::PublicKey;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -115,7 +115,9 @@ fn more_than_half_makes_a_certificate_and_later_votes_strengthen_it() {
     assert_eq!(ballots.next_height(), 6);
     assert!(ballots.vote(&vote(&members, 0, 5, 0)).is_empty(), "the same vote again");
     let events = ballots.vote(&vote(&members, 1, 5, 0));
-    let [Event::Strengthened { height: 5, certificate }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Strengthened { height: 5, certificate }] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert_eq!(members.check(5, &header(5, 0), certificate).unwrap().signed_by.len(), 3);
     assert_eq!(ballots.certificate(5), Some((header(5, 0), certificate.clone())));
 }
@@ -271,6 +273,23 @@ fn two_quorums_are_reported_and_certify_once() {
     members.check(0, &first.0, &first.1).unwrap();
     members.check(0, &second.0, &second.1).unwrap();
     assert_ne!(first.0, second.0);
+}
+
+#[test]
+fn a_voter_that_signs_everything_keeps_nobody_from_certifying() {
+    let members = executors(3);
+    let mut ballots = Ballots::new(chain(), 0);
+    ballots.expect(0, expected(&members, 0, Some(0)));
+    let mut refused = 0;
+    for which in 1..40 {
+        let events = ballots.vote(&vote(&members, 2, 0, which));
+        refused += events.iter().filter(|e| matches!(e, Event::BadVote { voter: 2, .. })).count();
+    }
+    assert_eq!(refused, 37, "two are kept, as proof");
+    ballots.vote(&vote(&members, 0, 0, 0));
+    let events = ballots.vote(&vote(&members, 1, 0, 0));
+    assert_eq!(certified(&events), [(0, header(0, 0))]);
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Differs { .. })).count(), 2);
 }
 
 #[test]

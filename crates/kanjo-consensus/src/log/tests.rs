@@ -17,8 +17,8 @@ use kanjo_store::log::LogOptions;
 use openraft::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::entry::RaftEntry;
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::type_config::TypeConfigExt;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, StorageError};
 use openraft_rt_sim::SimRuntime;
 use openraft_rt_tokio::TokioRuntime;
@@ -224,7 +224,7 @@ impl<R: AsyncRuntime> StoreBuilder<Types<R>, AnyFirst<R>, Signing<R>> for Builde
         let disk = FaultyDisk::new(2);
         let slot = SlotFile::open(Arc::new(disk), Path::new("/node/voters.slot")).unwrap();
         let history = VoterHistory::open(slot).unwrap();
-        let machine = Machine::new(&store.reader(), history, None, Arc::new(Drain)).unwrap();
+        let (machine, _) = Machine::new(&store.reader(), history, None, Arc::new(Drain)).unwrap();
         Ok(((), store, Signing(machine)))
     }
 }

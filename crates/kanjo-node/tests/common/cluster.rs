@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     pub fn client(&self, n: usize) -> Client {
-        Client::new(&format!("http://{}", self.members[n].api), &Limits::default())
+        Client::new(&format!("http://{}", self.members[n].api)).expect("a client")
     }
 
     /// A member that takes payments.
