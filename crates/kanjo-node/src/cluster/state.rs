@@ -165,6 +165,14 @@ impl ClusterState {
         self.leading_term.load(Ordering::Acquire) == term
     }
 
+    /// Base URL of the leader's API, as the engine and the membership know.
+    pub(crate) fn leader_api(&self) -> Option<Arc<str>> {
+        let leader = self.engine()?.now().leader?;
+        let membership = self.membership();
+        let api = &membership.member(leader)?.certificate.api;
+        Some(Arc::from(api.trim_end_matches('/')))
+    }
+
     // ---- Certificates and votes ----
 
     /// A certificate that can be read before it is on disk.

@@ -3,6 +3,7 @@
 mod cluster;
 mod error;
 mod extract;
+mod forward;
 mod lookup;
 mod openapi;
 mod proof;
@@ -22,6 +23,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use crossbeam_channel::Sender;
 use error::ApiError;
+use kanjo_gateway::Forwarder;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ pub(crate) struct Api {
     pub sequencer: Sender<ToSequencer>,
     /// Room for bodies of submit requests, in KiB.
     pub body_room: Arc<Semaphore>,
+    /// Passes submissions on to the leader; only on members of a cluster.
+    pub forwarder: Option<Forwarder>,
 }
 
 /// The running server.
@@ -75,6 +79,7 @@ pub(crate) fn serve(
         .enable_all()
         .build()?;
     let router = router(Arc::new(Api {
+        forwarder: forward::forwarder(&shared),
         shared,
         intake,
         sequencer,
@@ -159,6 +164,9 @@ fn router(api: Arc<Api>) -> Router {
 
 async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     api.shared.metrics.requests.fetch_add(1, Ordering::Relaxed);
+    if let Err(behind) = lookup::wait_at_least(&api.shared, request.headers()).await {
+        return behind.into_response();
+    }
     next.run(request).await
 }
 
