@@ -24,6 +24,7 @@ use kanjo_proof::trust::SignedHeader;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_store::log::Preparer;
+use kanjo_types::membership::Membership;
 use kanjo_types::record::PARTITIONS;
 use kanjo_types::{ChainId, Hash};
 use parking_lot::RwLock;
@@ -399,6 +400,12 @@ impl RunningNode {
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.ended().is_some()
+    }
+
+    /// In a cluster: the newest membership that this node has executed.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.shared.cluster.as_ref().map(|cluster| cluster.membership())
     }
 
     /// In a cluster: leaves the quorum, so that a stop that follows is a planned one. The others go

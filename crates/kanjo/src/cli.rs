@@ -2,10 +2,10 @@
 
 use crate::bench::BenchCommand;
 use crate::commands::{
-    ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, ClusterCommand, DevArgs, FreezeArgs, GatewayArgs,
-    GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs, PayArgs, PendingCommand,
-    ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand, TermsCommand, TokenCommand,
-    TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
+    ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, ClusterCommand,
+    DevArgs, FreezeArgs, GatewayArgs, GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs,
+    PayArgs, PendingCommand, ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand,
+    TermsCommand, TokenCommand, TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
 };
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};

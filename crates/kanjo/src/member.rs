@@ -126,7 +126,8 @@ pub fn new(
     let dir_ = std::path::absolute(dir).map_err(|error| Fail::file(dir, error))?;
     let length = dir_.join(&socket).as_os_str().len();
     if length > SOCKET_PATH_MAX {
-        let what = format!("the path of its socket would have {length} bytes, at most 107 are possible");
+        let what =
+            format!("the path of its socket would have {length} bytes, at most 107 are possible");
         return Err(Fail::file(dir, what).next("choose a directory with a shorter path"));
     }
     let kind_of_attestor = AttestorKind::Software;
@@ -308,7 +309,6 @@ pub fn sentinel_program(given: Option<&PathBuf>) -> Done<PathBuf> {
     if beside.is_file() {
         return Ok(beside);
     }
-    Err(Fail::new("no_sentinel", format!("there is no {}", beside.display())).next(
-        "build it: cargo build --release -p kanjo-sentinel; or name it with --sentinel FILE",
-    ))
+    Err(Fail::new("no_sentinel", format!("there is no {}", beside.display()))
+        .next("build it: cargo build --release -p kanjo-sentinel; or name it with --sentinel FILE"))
 }

@@ -88,10 +88,11 @@ impl Process {
         drop(self.child.stdin.take());
     }
 
-    /// Waits until it has stopped; false when it had to be killed.
-    pub fn wait(&mut self, most: Duration) -> bool {
-        let give_up_at = Instant::now() + most;
-        while Instant::now() < give_up_at {
+    /// Waits until it has stopped, as long as `most` says when it is asked again and again; false
+    /// when it had to be killed.
+    pub fn wait(&mut self, most: impl Fn() -> Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < most() {
             if self.ended.is_some() || !matches!(self.child.try_wait(), Ok(None)) {
                 return true;
             }
@@ -108,7 +109,7 @@ impl Drop for Process {
         // After a clean stop it is gone; here something failed.
         if matches!(self.child.try_wait(), Ok(None)) {
             self.tell();
-            self.wait(Duration::from_secs(5));
+            self.wait(|| Duration::from_secs(5));
         }
     }
 }

@@ -181,7 +181,9 @@ impl Manager {
         self.look_who_is_there();
         self.measure(&engine).await;
         self.unstick(&engine).await;
-        if engine.role == Role::Leader {
+        if engine.role == Role::Leader && self.cluster.is_witness {
+            self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
         }
@@ -318,6 +320,19 @@ impl Manager {
             tracing::warn!(%error, "the engine's voters were not changed; trying again");
         }
         let _ = self.sequencer.send(ToSequencer::Resume);
+    }
+
+    /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
+    /// whole log, and hands over.
+    async fn step_aside(&mut self, engine: &EngineState) {
+        let membership = self.cluster.membership();
+        let executors = membership.voters().filter(|(_, member)| member.executes());
+        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
+        let is_up_to_date =
+            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
+        if executors.iter().any(is_up_to_date) {
+            self.hand_over(&executors).await;
+        }
     }
 
     async fn hand_over(&mut self, voters: &BTreeSet<u16>) {

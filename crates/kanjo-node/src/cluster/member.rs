@@ -353,8 +353,14 @@ pub fn start_member(
             room: Arc::new(Semaphore::new(COMMITTED_MAX)),
         }),
     };
+    let mut engine_config = options.engine.clone();
+    if cluster.is_witness {
+        // Executors should lead: a witness waits for them.
+        engine_config.election_min_ms = engine_config.election_min_ms.saturating_mul(4);
+        engine_config.election_max_ms = engine_config.election_max_ms.saturating_mul(4);
+    }
     let engine = engine_runtime
-        .block_on(Engine::<TokioRuntime>::start(options.engine.clone(), parts))
+        .block_on(Engine::<TokioRuntime>::start(engine_config, parts))
         .map_err(|error| StartError::Member(error.to_string()))?;
     let (to_manager, asked) = mpsc::unbounded_channel();
     router.open(Routes::new(

@@ -186,9 +186,8 @@ fn each(
     may: &[&Candidate<'_>],
     why: impl Fn(&Candidate<'_>) -> Option<String>,
 ) -> Vec<Assignment> {
-    let given = may.iter().filter_map(|one| {
-        why(one).map(|why| Assignment { role, node: one.number, why })
-    });
+    let given =
+        may.iter().filter_map(|one| why(one).map(|why| Assignment { role, node: one.number, why }));
     given.collect()
 }
 
@@ -257,14 +256,12 @@ fn messaging(may: &[&Candidate<'_>]) -> Option<Assignment> {
 
 /// Most room, beside the one that orders where there is another.
 fn backup(may: &[&Candidate<'_>], given: &[Assignment]) -> Option<Assignment> {
-    let busy: BTreeSet<u16> = given
-        .iter()
-        .filter(|one| one.role == NodeRole::Coordination)
-        .map(|one| one.node)
-        .collect();
+    let busy: BTreeSet<u16> =
+        given.iter().filter(|one| one.role == NodeRole::Coordination).map(|one| one.node).collect();
     let others: Vec<&Candidate<'_>> =
         may.iter().copied().filter(|one| !busy.contains(&one.number)).collect();
-    let (among, beside) = if others.is_empty() { (may, "") } else { (&*others, " beside the coordination") };
+    let (among, beside) =
+        if others.is_empty() { (may, "") } else { (&*others, " beside the coordination") };
     let best = first(among, |one| one.measures.disk_free)?;
     let why = format!("most room{beside}, {} GiB free", best.measures.disk_free >> 30);
     Some(Assignment { role: NodeRole::Backup, node: best.number, why })

@@ -44,10 +44,9 @@ fn alone(shared: &Shared) -> ClusterStatus {
     let membership = shared.ledger.read().membership().clone();
     let height = shared.tip().height;
     let name = name_of(&membership, 0);
-    let views = membership.numbered().map(|(number, member)| NodeView {
-        height: Some(height),
-        ..view(number, member)
-    });
+    let views = membership
+        .numbered()
+        .map(|(number, member)| NodeView { height: Some(height), ..view(number, member) });
     let roles = NodeRole::ALL.map(|role| RoleView {
         role,
         node: 0,

@@ -8,6 +8,7 @@ use crate::memberships;
 use crate::shared::{Shared, ToSequencer};
 use crate::tables::TableQuery;
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
@@ -78,11 +79,15 @@ pub(super) async fn tables(
 pub(super) async fn leave(
     State(api): State<Arc<Api>>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Json(request): Json<LeaveRequest>,
+    request: Result<Json<LeaveRequest>, JsonRejection>,
 ) -> Answer<Left> {
+    // Its media type keeps pages in a browser on this machine from asking.
+    let Json(request) =
+        request.map_err(|rejection| ApiError::bad_request(rejection.body_text(), "body"))?;
     let refuse = |status, code, sentence: String| Err(ApiError::new(status, code, sentence));
     if !from.ip().to_canonical().is_loopback() {
-        let sentence = format!("This can only be asked on the node's own machine, not from {from}.");
+        let sentence =
+            format!("This can only be asked on the node's own machine, not from {from}.");
         return refuse(StatusCode::FORBIDDEN, "not_local", sentence);
     }
     let Some(cluster) = &api.shared.cluster else {
@@ -117,7 +122,11 @@ pub(super) async fn memberships(
     let after = query.after.unwrap_or(0);
     let work = move || {
         let all = memberships::proofs(&api.shared, u64::MAX)?;
-        Ok(all.into_iter().filter(|proof| proof.membership.epoch > after).take(MEMBERSHIPS_MAX).collect())
+        Ok(all
+            .into_iter()
+            .filter(|proof| proof.membership.epoch > after)
+            .take(MEMBERSHIPS_MAX)
+            .collect())
     };
     Ok(Json(super::lookup::blocking(work).await?))
 }
@@ -137,7 +146,8 @@ pub(super) async fn membership(
     if epoch == now.epoch {
         return Ok(Json((*now).clone()));
     }
-    let all = super::lookup::blocking(move || Ok(memberships::proofs(&api.shared, u64::MAX)?)).await?;
+    let all =
+        super::lookup::blocking(move || Ok(memberships::proofs(&api.shared, u64::MAX)?)).await?;
     let found = all.into_iter().find(|proof| proof.membership.epoch == epoch);
     let none = || ApiError::not_found("unknown_epoch", "There is no such epoch.", "epoch");
     found.map(|proof| Json(proof.membership)).ok_or_else(none)
@@ -146,9 +156,7 @@ pub(super) async fn membership(
 /// What a witness answers: it stores the log and holds no balances.
 fn is_of_the_log(path: &str) -> bool {
     let is = |prefix: &str| path == prefix || path.starts_with(&format!("{prefix}/"));
-    ["/status", "/genesis", "/cluster", "/openapi.json", "/blocks"]
-        .into_iter()
-        .any(is)
+    ["/status", "/genesis", "/cluster", "/openapi.json", "/blocks"].into_iter().any(is)
 }
 
 /// Refuses what a witness can't answer, and says who can.
@@ -169,9 +177,9 @@ pub(super) async fn refuse_of_witness(
 
 fn witness_refuses(shared: &Shared) -> ApiError {
     let membership = shared.cluster.as_ref().map(|cluster| cluster.membership());
-    let others = membership.iter().flat_map(|membership| {
-        membership.voters().filter(|(_, member)| member.executes())
-    });
+    let others = membership
+        .iter()
+        .flat_map(|membership| membership.voters().filter(|(_, member)| member.executes()));
     let others: Vec<&str> = others.map(|(_, member)| member.certificate.api.as_str()).collect();
     let whom = if others.is_empty() { "an executor".to_owned() } else { others.join(" or ") };
     let sentence = format!("This node is a witness: it holds no balances; ask {whom}.");
@@ -188,9 +196,17 @@ mod tests {
             assert!(is_of_the_log(path), "{path}");
         }
         for path in [
-            "/wallets/kjw1", "/users/kju1", "/transactions", "/transactions/ab", "/tokens",
-            "/records/users/ab", "/proofs/wallets/kjw1", "/proofs/extends", "/stream/blocks",
-            "/blockssss", "/statuses",
+            "/wallets/kjw1",
+            "/users/kju1",
+            "/transactions",
+            "/transactions/ab",
+            "/tokens",
+            "/records/users/ab",
+            "/proofs/wallets/kjw1",
+            "/proofs/extends",
+            "/stream/blocks",
+            "/blockssss",
+            "/statuses",
         ] {
             assert!(!is_of_the_log(path), "{path}");
         }

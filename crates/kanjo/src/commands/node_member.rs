@@ -158,10 +158,12 @@ fn leave_first(node: &RunningNode, told: &Told) {
 
 /// Options of `kanjo node join`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kanjo node join --contact http://10.0.0.1:8480 --data ./bank-4 \
+#[command(
+    after_help = "Example:\n  kanjo node join --contact http://10.0.0.1:8480 --data ./bank-4 \
     --name node-4 \\\n    --address 10.0.0.4:8490 --api http://10.0.0.4:8480\n\n\
     Makes the directory, the sentinel's keys and DIR/certificate.json. Then a governor admits it with\n\
-    'kanjo cluster add', the sentinel is run, and 'kanjo node --data DIR' catches up and votes.")]
+    'kanjo cluster add', the sentinel is run, and 'kanjo node --data DIR' catches up and votes."
+)]
 pub struct JoinArgs {
     /// API of any node of the cluster.
     #[arg(long, value_name = "URL")]
@@ -212,12 +214,13 @@ pub fn join(ctx: &Context, args: &JoinArgs) -> Done {
     }
     let mut trust = Trust::new(&genesis).map_err(|error| Fail::new("genesis", error))?;
     let memberships = member::fetch(&args.contact, &mut trust, Vec::new())?;
-    let listen = match args.listen {
-        Some(listen) => listen,
-        None => args.api.trim_start_matches("http://").trim_end_matches('/').parse().map_err(
-            |_| Fail::usage(format!("{} names no address; give --listen as well", args.api)),
-        )?,
-    };
+    let listen =
+        match args.listen {
+            Some(listen) => listen,
+            None => args.api.trim_start_matches("http://").trim_end_matches('/').parse().map_err(
+                |_| Fail::usage(format!("{} names no address; give --listen as well", args.api)),
+            )?,
+        };
     let places = Places {
         address: args.address.clone(),
         api: args.api.clone(),
@@ -228,8 +231,9 @@ pub fn join(ctx: &Context, args: &JoinArgs) -> Done {
     let mut new = member::new(dir, &args.name, kind, &places)?;
     new.file.contact = Some(args.contact.clone());
     let certificate = &new.file.certificate;
-    certificate.check().map_err(|(refusal, field)| {
-        Fail { field: Some(field.to_owned()), ..Fail::new(refusal.code(), refusal.sentence()) }
+    certificate.check().map_err(|(refusal, field)| Fail {
+        field: Some(field.to_owned()),
+        ..Fail::new(refusal.code(), refusal.sentence())
     })?;
     let file = dir.join("certificate.json");
     let text = serde_json::to_string_pretty(certificate).map_err(|e| Fail::file(&file, e))?;

@@ -160,7 +160,9 @@ fn differences<'a>(answered: &[(&'a str, &'a TableRoots)]) -> Vec<Difference<'a>
                 found.push(Difference { node, other, table, partitions });
             }
         }
-        if found.is_empty() && (roots.header != first.header || roots.state_root != first.state_root) {
+        if found.is_empty()
+            && (roots.header != first.header || roots.state_root != first.state_root)
+        {
             found.push(Difference { node, other, table: "header", partitions: Vec::new() });
         }
     }
@@ -181,8 +183,13 @@ fn tell(
             let rows: u64 = first.tables.iter().map(|table| table.rows).sum();
             let count = answered.len();
             let head = format!("identical at height {at}");
-            say!("{} {}: {count} nodes, {} rows in {} tables", green("✓"), bold(&head),
-                grouped(rows), first.tables.len());
+            say!(
+                "{} {}: {count} nodes, {} rows in {} tables",
+                green("✓"),
+                bold(&head),
+                grouped(rows),
+                first.tables.len()
+            );
             say!("  nodes       {}", names.join(", "));
             say!("  state root  {}", first.state_root);
             say!("  header      {}", first.header);
@@ -192,8 +199,13 @@ fn tell(
             for one in differences {
                 let partitions: Vec<String> =
                     one.partitions.iter().map(ToString::to_string).collect();
-                say!("  {} and {}: {} in partitions {}", one.node, one.other, one.table,
-                    partitions.join(", "));
+                say!(
+                    "  {} and {}: {} in partitions {}",
+                    one.node,
+                    one.other,
+                    one.table,
+                    partitions.join(", ")
+                );
             }
         }
     }

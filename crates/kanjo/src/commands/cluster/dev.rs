@@ -89,14 +89,17 @@ pub fn run(ctx: &Context, args: &DevArgs) -> Done {
     }
     for one in &mut running {
         one.node.first_line().map_err(|fail| {
-            fail.next(format!("see {} and sentinel.log beside it", one.dir.join("node.log").display()))
+            fail.next(format!(
+                "see {} and sentinel.log beside it",
+                one.dir.join("node.log").display()
+            ))
         })?;
     }
     let apis: Vec<String> = running.iter().map(|one| one.file.certificate.api.clone()).collect();
     wait_ready(&apis)?;
     announce(ctx, args, &running, is_new)?;
     tend(&mut running, &mut sentinels, &told);
-    stop(ctx, running, sentinels);
+    stop(ctx, running, sentinels, &told);
     Ok(())
 }
 
@@ -194,7 +197,10 @@ fn announce(ctx: &Context, args: &DevArgs, running: &[Running], is_new: bool) ->
     say!();
     say!("  directory  {} ({state})", args.dir.display());
     say!("  chain      {}", status.chain);
-    say!("  operator   an unencrypted key in {}/keys; it governs the cluster", ctx.home.directory().display());
+    say!(
+        "  operator   an unencrypted key in {}/keys; it governs the cluster",
+        ctx.home.directory().display()
+    );
     say!();
     print_short(&status);
     say!();
@@ -213,10 +219,8 @@ fn announce(ctx: &Context, args: &DevArgs, running: &[Running], is_new: bool) ->
 
 /// Commands that work as they stand.
 fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(String, String)> {
-    let executors: Vec<&Running> = running
-        .iter()
-        .filter(|one| one.file.certificate.kind == MemberKind::Executor)
-        .collect();
+    let executors: Vec<&Running> =
+        running.iter().filter(|one| one.file.certificate.kind == MemberKind::Executor).collect();
     let api = |at: usize| {
         let one = executors.get(at).or(executors.first());
         one.map_or("", |one| one.file.certificate.api.as_str())
@@ -226,7 +230,10 @@ fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(Strin
     let second = format!("{prefix}--node {}", api(1));
     let mut list = vec![
         ("who is there, who leads, who does what and why", format!("{first} cluster status --why")),
-        ("a user with a wallet, by way of one node", format!("{first} key new alice --no-passphrase")),
+        (
+            "a user with a wallet, by way of one node",
+            format!("{first} key new alice --no-passphrase"),
+        ),
         ("", format!("{first} user create alice --key alice --with-wallet")),
         ("a payment by way of another", format!("{second} pay operator alice 12.50 --token VSM")),
         ("do all nodes hold the same?", format!("{first} cluster compare")),
@@ -234,14 +241,20 @@ fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(Strin
     if let Some(last) = executors.last().filter(|_| executors.len() > 2) {
         let dir = last.dir.display();
         list.push(("kill a node, and pay on", format!("kill -9 {}", last.node.id())));
-        list.push(("bring it back: it catches up by itself", format!("{} node --data {dir}", ctx.program())));
+        list.push((
+            "bring it back: it catches up by itself",
+            format!("{} node --data {dir}", ctx.program()),
+        ));
     }
     list.push((
         "a proof, checked from the genesis alone, offline",
         format!("{first} proof state alice VSM --out alice.proof"),
     ));
     let genesis = args.dir.join("node-1/genesis.json");
-    list.push(("", format!("{} proof check alice.proof --genesis {}", ctx.program(), genesis.display())));
+    list.push((
+        "",
+        format!("{} proof check alice.proof --genesis {}", ctx.program(), genesis.display()),
+    ));
     list.into_iter().map(|(what, command)| (what.to_owned(), command)).collect()
 }
 
@@ -251,8 +264,10 @@ fn tend(running: &mut [Running], sentinels: &mut [Process], told: &Told) {
         for one in running.iter_mut() {
             if let Some(status) = one.node.has_ended() {
                 let name = &one.node.name;
-                note(&format!("{name} ended ({status}); bring it back: kanjo node --data {}",
-                    one.dir.display()));
+                note(&format!(
+                    "{name} ended ({status}); bring it back: kanjo node --data {}",
+                    one.dir.display()
+                ));
             }
         }
         for sentinel in sentinels.iter_mut() {
@@ -265,16 +280,18 @@ fn tend(running: &mut [Running], sentinels: &mut [Process], told: &Told) {
 }
 
 /// Nodes first, all at once: none has to leave the quorum of the others. Then sentinels.
-fn stop(ctx: &Context, mut running: Vec<Running>, mut sentinels: Vec<Process>) {
+/// A second Ctrl-C does not wait.
+fn stop(ctx: &Context, mut running: Vec<Running>, mut sentinels: Vec<Process>, told: &Told) {
+    let most = || if told.signals() > 1 { Duration::ZERO } else { STOP_MAX };
     running.iter_mut().for_each(|one| one.node.tell());
     for one in &mut running {
-        if !one.node.wait(STOP_MAX) {
+        if !one.node.wait(most) {
             note(&format!("{} did not stop in time and was killed", one.node.name));
         }
     }
     sentinels.iter_mut().for_each(Process::tell);
     for sentinel in &mut sentinels {
-        if !sentinel.wait(STOP_MAX) {
+        if !sentinel.wait(most) {
             note(&format!("{} did not stop in time and was killed", sentinel.name));
         }
     }

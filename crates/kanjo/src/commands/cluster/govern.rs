@@ -136,7 +136,10 @@ fn governors(session: &Session) -> Done<(Vec<UserId>, u8)> {
     let users: Vec<UserId> =
         cluster.governors.iter().filter_map(|name| genesis.user_id(name)).collect();
     if users.is_empty() {
-        return Err(Fail::new("no_governors", "the genesis names no governors; nobody may do this"));
+        return Err(Fail::new(
+            "no_governors",
+            "the genesis names no governors; nobody may do this",
+        ));
     }
     Ok((users, cluster.threshold))
 }
@@ -162,8 +165,9 @@ fn change_membership(
     args: &GovernArgs,
     done: &str,
 ) -> Done {
-    change.check().map_err(|(refusal, field)| {
-        Fail { field: Some(field.to_owned()), ..Fail::new(refusal.code(), refusal.sentence()) }
+    change.check().map_err(|(refusal, field)| Fail {
+        field: Some(field.to_owned()),
+        ..Fail::new(refusal.code(), refusal.sentence())
     })?;
     let session = ctx.session()?;
     let signers = signers(ctx, &session, args)?;

@@ -87,11 +87,8 @@ impl ClusterPlan {
 
 fn voter(new: &NewMember) -> Voter {
     let certificate = new.file.certificate.clone();
-    let link = Link {
-        key: certificate.link_key,
-        address: certificate.address,
-        api: certificate.api,
-    };
+    let link =
+        Link { key: certificate.link_key, address: certificate.address, api: certificate.api };
     Voter {
         name: certificate.name,
         key: certificate.vote_key,
@@ -172,14 +169,20 @@ fn tell(ctx: &Context, dir: &Path, plan: &ClusterPlan, genesis: &Genesis) -> Don
         let file = member::read(&node_dir)?;
         files.push((node_dir, file));
     }
-    let nodes: Vec<_> = files.iter().map(|(dir, file)| json!({ "data": dir, "member": file })).collect();
+    let nodes: Vec<_> =
+        files.iter().map(|(dir, file)| json!({ "data": dir, "member": file })).collect();
     ctx.answer(&json!({ "chain": chain, "nodes": nodes }), || {
         say!("Cluster {} made in {}.", bold(&genesis.name), dir.display());
         say!("  chain  {chain}");
         for (dir, file) in &files {
             let certificate = &file.certificate;
-            say!("  {}  links {}, API {}, {}", bold(&certificate.name), certificate.address,
-                certificate.api, dir.display());
+            say!(
+                "  {}  links {}, API {}, {}",
+                bold(&certificate.name),
+                certificate.address,
+                certificate.api,
+                dir.display()
+            );
         }
         say!();
         say!("{}", dim("Move each directory to its machine. There, the sentinel, then the node:"));

@@ -15,8 +15,10 @@ const READY_MAX: Duration = Duration::from_secs(30);
 
 /// Options of `kanjo cluster status`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  kanjo cluster status --why\n  kanjo cluster status --watch\n\n\
-    'ledger' columns are what the ledger says, the others what the asked node sees now.")]
+#[command(
+    after_help = "Example:\n  kanjo cluster status --why\n  kanjo cluster status --watch\n\n\
+    'ledger' columns are what the ledger says, the others what the asked node sees now."
+)]
 pub struct StatusArgs {
     /// Say why each node has its roles.
     #[arg(long)]
@@ -182,7 +184,8 @@ fn print_self(status: &ClusterStatus) {
     let attestor = attestor.map_or_else(String::new, |name| format!(", attestor {name}"));
     say!("  sentinel   {state}{attestor}{why}");
     if let (Some(program), Some(allowed)) = (&sentinel.program, sentinel.allowed) {
-        let word = if allowed { green("allowed") } else { red("NOT allowed: its votes don't count") };
+        let word =
+            if allowed { green("allowed") } else { red("NOT allowed: its votes don't count") };
         say!("  program    {word}, {program}");
     }
 }
