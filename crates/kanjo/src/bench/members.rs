@@ -157,13 +157,13 @@ impl Members {
         self.0.iter_mut().for_each(|member| member.node.tell());
         let mut killed = Vec::new();
         for member in &mut self.0 {
-            if !member.node.wait(STOP_MAX) {
+            if !member.node.wait(|| STOP_MAX) {
                 killed.push(member.node.name.clone());
             }
         }
         self.0.iter_mut().for_each(|member| member.sentinel.tell());
         for member in &mut self.0 {
-            if !member.sentinel.wait(STOP_MAX) {
+            if !member.sentinel.wait(|| STOP_MAX) {
                 killed.push(member.sentinel.name.clone());
             }
         }
