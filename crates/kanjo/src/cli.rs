@@ -3,9 +3,9 @@
 use crate::bench::BenchCommand;
 use crate::commands::{
     ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, ClusterCommand,
-    DevArgs, FreezeArgs, GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs, PayArgs,
-    PendingCommand, ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand, TermsCommand,
-    TokenCommand, TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
+    DevArgs, FreezeArgs, GatewayArgs, GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs,
+    PayArgs, PendingCommand, ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand,
+    TermsCommand, TokenCommand, TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
 };
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};
@@ -39,7 +39,7 @@ pub struct Global {
     /// Answer with one JSON object instead of text.
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,
-    /// Address of the node [env: KANJO_NODE; default: http://127.0.0.1:8480].
+    /// Address of the node or gateway, or several with commas [env: KANJO_NODE; default: http://127.0.0.1:8480].
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub node: Option<String>,
     /// Directory of keys and local names [env: KANJO_HOME; default: ~/.kanjo].
@@ -64,6 +64,8 @@ pub enum Command {
     /// Clusters: run one here, make one, see how it is, compare its nodes, change its members.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Run a gateway: clients speak to it as to a node, and it finds the leader of the cluster.
+    Gateway(GatewayArgs),
     /// What the node says about itself and its ledger.
     #[command(after_help = "Example:\n  kanjo status")]
     Status,

@@ -37,6 +37,21 @@ pub fn ticks_to_seconds(ticks: u64) -> f64 {
     ticks as f64 / 100.0
 }
 
+/// `part` of `whole` in percent, with two places at most.
+pub fn percent(part: f64, whole: f64) -> f64 {
+    if whole <= 0.0 { 0.0 } else { (part * 10_000.0 / whole).round() / 100.0 }
+}
+
+/// Two times together.
+pub fn sum(a: f64, b: f64) -> f64 {
+    a + b
+}
+
+/// `a / b` of whole numbers, rounded down.
+pub fn ratio_of(a: u64, b: u64) -> u64 {
+    a.checked_div(b).unwrap_or(0)
+}
+
 /// `a / b`, rounded.
 pub fn ratio(a: f64, b: u64) -> u64 {
     if b == 0 { 0 } else { (a / b as f64).round() as u64 }

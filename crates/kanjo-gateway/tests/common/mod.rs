@@ -140,8 +140,10 @@ async fn handle(
     let path = parts.uri.path().to_owned();
     if parts.method == Method::POST {
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        let is_frames =
-            parts.headers.get("content-type").is_some_and(|kind| kind == "application/octet-stream");
+        let is_frames = parts
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "application/octet-stream");
         let done = submit(number, &world, &body, is_frames)?;
         match done {
             Some(done) => return Ok(done),
@@ -153,9 +155,8 @@ async fn handle(
         let leader = world.leader;
         let role = if leader == Some(number) { "leader" } else { "follower" };
         let nodes = world.apis.iter().enumerate();
-        let nodes: Vec<_> = nodes
-            .map(|(n, api)| json!({ "number": n, "kind": "executor", "api": api }))
-            .collect();
+        let nodes: Vec<_> =
+            nodes.map(|(n, api)| json!({ "number": n, "kind": "executor", "api": api })).collect();
         let cluster = json!({
             "me": number, "role": role, "term": world.term, "leader": leader, "nodes": nodes,
         });
@@ -219,10 +220,8 @@ fn submit(
     } else {
         vec![serde_json::from_slice(body).expect("a transaction")]
     };
-    let no_leader = || SubmitOutcome::Refused {
-        refusal: Refusal::NoLeader,
-        field: "node".to_owned(),
-    };
+    let no_leader =
+        || SubmitOutcome::Refused { refusal: Refusal::NoLeader, field: "node".to_owned() };
     let outcomes: Vec<SubmitOutcome> = match act {
         Some(Act::Drop) => return Err(io::Error::other("dropped")),
         Some(Act::Say(status, code)) => return Ok(Some(error(status, code))),
@@ -252,7 +251,10 @@ impl World {
     fn take(&mut self, signed: &SignedTransaction) -> SubmitOutcome {
         let id = signed.body.id();
         if self.recorded.contains_key(&id) {
-            return SubmitOutcome::Refused { refusal: Refusal::AlreadyUsed, field: "id".to_owned() };
+            return SubmitOutcome::Refused {
+                refusal: Refusal::AlreadyUsed,
+                field: "id".to_owned(),
+            };
         }
         self.height += 1;
         self.recorded.insert(id, (signed.clone(), self.height));

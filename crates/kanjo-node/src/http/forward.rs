@@ -1,9 +1,9 @@
 //! Submissions to a member that does not lead: passed on to the one that does, so that clients may
 //! speak to any node.
 
+use super::Api;
 use super::error::ApiError;
 use super::lookup::wait_final;
-use super::Api;
 use crate::cluster::ClusterState;
 use crate::shared::Shared;
 use axum::http::HeaderMap;

@@ -22,9 +22,14 @@ pub struct Measure {
 }
 
 impl Measure {
+    /// Reads the metrics of a node at `client`.
+    pub fn of(client: &Client) -> Done<Self> {
+        Ok(parse(&client.metrics()?))
+    }
+
     /// Reads the node's metrics.
     pub fn take(client: &Client, node: &Child) -> Done<Self> {
-        let mut measure = parse(&client.metrics()?);
+        let mut measure = Self::of(client)?;
         if measure.cpu == 0.0 {
             measure.cpu = process_cpu(node.id());
         }
@@ -82,7 +87,7 @@ pub fn own_cpu() -> f64 {
 }
 
 /// User and system time of a process from /proc, for nodes that don't tell it.
-fn process_cpu(id: u32) -> f64 {
+pub fn process_cpu(id: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let ticks = after_name.split(' ').skip(11).take(2).filter_map(|text| text.parse::<u64>().ok());

@@ -10,8 +10,13 @@
 
 mod accounts;
 mod child;
+mod cluster;
+mod cluster_report;
+mod energy;
 mod file;
 mod measure;
+mod members;
+mod paced;
 mod prepare;
 mod report;
 
@@ -35,7 +40,8 @@ use std::time::{Duration, Instant};
 pub enum BenchCommand {
     /// The e-money experiment: N accounts with balances 1 … N, each pays its whole balance.
     #[command(after_help = "Example:\n  kanjo bench emoney --accounts 1000000\n  \
-        kanjo bench emoney --accounts 1000000 --batch 8190 --json\n\n\
+        kanjo bench emoney --accounts 1000000 --batch 8190 --json\n  \
+        kanjo bench emoney --nodes 3\n\n\
         The node is a process of its own; payments are signed before the clock starts and sent\n\
         over loopback HTTP. Afterwards the sum received must be 1 + 2 + … + N.")]
     Emoney(EmoneyArgs),
@@ -69,6 +75,23 @@ pub struct EmoneyArgs {
     /// Data directory of the node, kept afterwards; a temporary one when left out.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Measure a cluster of this many nodes that execute, at several rates.
+    #[arg(long, value_name = "N", value_parser = to(64))]
+    nodes: Option<u64>,
+    /// Witnesses in the cluster.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "nodes",
+        value_parser = clap::value_parser!(u64).range(0..=64))]
+    witnesses: u64,
+    /// Send everything to the first node; otherwise it is spread over all.
+    #[arg(long, requires = "nodes")]
+    all_to_one: bool,
+    /// Payments per second; repeat it for several (default: 1000, 5000, 10000). The rest goes as
+    /// fast as answers come.
+    #[arg(long = "rate", value_name = "N", requires = "nodes", value_parser = to(1_000_000))]
+    rates: Vec<u64>,
+    /// The program of the sentinels; the one beside this program unless told otherwise.
+    #[arg(long, value_name = "FILE", requires = "nodes")]
+    sentinel: Option<PathBuf>,
 }
 
 /// A number from 1 to `most`.
@@ -95,6 +118,9 @@ pub fn run(ctx: &Context, command: &BenchCommand) -> Done {
     let temporary = tempfile::tempdir().map_err(|error| Fail::new("file", error))?;
     crate::interrupt::remove_on_interrupt(temporary.path().to_path_buf());
     let data = args.data.clone().unwrap_or_else(|| temporary.path().join("node"));
+    if let Some(nodes) = args.nodes {
+        return cluster::run(ctx, args, &shape, &data, nodes);
+    }
     let figures = measure(ctx, args, &shape, &data)?;
     figures.show(ctx, &shape, args.connections, args.data.as_deref())
 }

@@ -8,6 +8,7 @@ mod claim;
 mod cluster;
 mod dev;
 mod freeze;
+mod gateway;
 mod init;
 mod interest;
 mod key;
@@ -35,9 +36,12 @@ pub use attribute::{AttributeCommand, attribute};
 pub use block::{BlockCommand, block};
 pub use bundle::{BundleCommand, bundle};
 pub use claim::{ClaimCommand, claim};
-pub use cluster::{ClusterCommand, cluster};
+pub use cluster::{
+    ClusterCommand, ClusterPlan, NodePlan, cluster, free_places, own_measurement, wait_ready,
+};
 pub use dev::{DevArgs, dev};
 pub use freeze::{FreezeArgs, UnfreezeArgs, freeze, unfreeze};
+pub use gateway::{GatewayArgs, gateway};
 pub use init::{InitArgs, Plan, init, vsm_and_jpy};
 pub use interest::{InterestCommand, interest};
 pub use key::{KeyCommand, key};

@@ -6,6 +6,9 @@ mod govern;
 mod make;
 mod status;
 
+pub use make::{ClusterPlan, NodePlan, free_places, own_measurement};
+pub use status::wait_ready;
+
 use crate::context::Context;
 use crate::fail::Done;
 use clap::Subcommand;
