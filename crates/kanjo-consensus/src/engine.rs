@@ -237,8 +237,7 @@ impl<R: AsyncRuntime> Engine<R> {
             Log::<R>::open(id, log, Some(&genesis), notary, config.writing).map_err(start_error)?;
         let reader = log.reader();
         let threads = Mutex::new(log.closed().into_iter().collect());
-        let (machine, gone) =
-            Machine::new(&reader, history, applied, sink).map_err(start_error)?;
+        let (machine, gone) = Machine::new(&reader, history, applied, sink).map_err(start_error)?;
         let gone = Mutex::new(Some(gone));
         let append_timeout = Duration::from_millis(config.append_timeout_ms);
         let network = Network { id, bus, append_timeout, runtime: PhantomData };

@@ -23,7 +23,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::vote::{RaftLeaderId, RaftVote};
+use openraft::vote::RaftLeaderId;
 use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, Raft, RaftNetworkFactory, RaftNetworkV2,
 };
@@ -242,7 +242,9 @@ impl<R: AsyncRuntime> Server<R> {
         }
         let (of, proposer) = (entry.term(), entry.proposer());
         if of > term || (of == term && proposer != from) {
-            return Err(format!("member {from} leads term {term}; the entry is of {proposer}, {of}"));
+            return Err(format!(
+                "member {from} leads term {term}; the entry is of {proposer}, {of}"
+            ));
         }
         let head = entry.head().ok_or_else(|| "an entry without a signature".to_owned())?;
         self.check.check(from, &head)

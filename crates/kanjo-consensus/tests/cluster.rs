@@ -347,6 +347,7 @@ fn a_leader_knows_who_is_silent_and_how_far_others_are() {
 #[test]
 fn whatever_happens_nothing_committed_is_lost_or_changed() {
     for seed in 100..130 {
+        println!("seed {seed}");
         simulate(seed, async move {
             let mut cluster = Cluster::start(3, 0).await;
             let (mut next, mut random) = (0, seed);
@@ -360,7 +361,9 @@ fn whatever_happens_nothing_committed_is_lost_or_changed() {
                 *cluster.net.loss.lock().unwrap() = [0, 10, 30][usize::try_from(below(3)).unwrap()];
                 let node = u16::try_from(below(3)).unwrap();
                 let other = (node + 1) % 3;
-                match below(5) {
+                let act = below(5);
+                println!("{act} on {node}, with loss {}", cluster.net.loss.lock().unwrap());
+                match act {
                     0 => cluster.net.isolate(node, [other, (node + 2) % 3]),
                     1 => cluster.net.cut(node, other),
                     2 => {
