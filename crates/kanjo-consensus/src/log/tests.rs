@@ -88,7 +88,9 @@ impl<R: AsyncRuntime> AnyFirst<R> {
         let vote = old.reader.shared.state.lock().vote;
         let thread = old.closed();
         drop(old);
-        thread.map(|thread| thread.join().unwrap());
+        if let Some(thread) = thread {
+            thread.join().unwrap();
+        }
         self.disk = FaultyDisk::new(1);
         let log = open::<R>(&self.disk, first, self.writing);
         log.reader.shared.state.lock().vote = vote;
