@@ -156,8 +156,8 @@ impl Cluster {
         while Instant::now() < give_up_at {
             self.tend();
             for n in 0..self.members.len() {
-                if self.members[n].node.is_some() && self.try_pay(n, 0, 1, 1) == Some(ResultCode::Ok)
-                {
+                let leads = self.members[n].node.as_ref().is_some_and(RunningNode::leads);
+                if leads && self.try_pay(n, 0, 1, 1) == Some(ResultCode::Ok) {
                     return n;
                 }
             }
