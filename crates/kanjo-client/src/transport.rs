@@ -232,6 +232,8 @@ impl Transport {
             let again = match &lost {
                 Lost::Unknown(ClientError::Unreachable { .. }) => attempt < self.attempts(),
                 Lost::NotSent(_) | Lost::Unknown(_) => attempt <= others,
+                // A node that lags behind what was answered before catches up.
+                Lost::Final(error) if error.code() == Some("behind") => attempt < self.attempts(),
                 Lost::Final(error) => error.is_temporary() && attempt <= others,
             };
             if !again {

@@ -25,6 +25,7 @@ enum Act {
 
 struct Request {
     line: String,
+    at_least: Option<u64>,
     body: Vec<u8>,
 }
 
@@ -33,11 +34,15 @@ fn read_request(stream: &TcpStream) -> Request {
     let mut line = String::new();
     reader.read_line(&mut line).expect("request line");
     let mut length = 0usize;
+    let mut at_least = None;
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).expect("header");
         if let Some(value) = header.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().expect("a number");
+        }
+        if let Some(value) = header.to_ascii_lowercase().strip_prefix("kanjo-at-least:") {
+            at_least = value.trim().parse().ok();
         }
         if header.trim().is_empty() {
             break;
@@ -45,11 +50,17 @@ fn read_request(stream: &TcpStream) -> Request {
     }
     let mut body = vec![0u8; length];
     reader.read_exact(&mut body).expect("body");
-    Request { line: line.trim().to_owned(), body }
+    Request { line: line.trim().to_owned(), at_least, body }
+}
+
+/// A client of one such node.
+fn node(acts: Vec<Act>) -> (Client, JoinHandle<Vec<Request>>) {
+    let (url, handle) = server(acts);
+    (client(&url), handle)
 }
 
 /// A node that does one act for each connection and then ends.
-fn node(acts: Vec<Act>) -> (Client, JoinHandle<Vec<Request>>) {
+fn server(acts: Vec<Act>) -> (String, JoinHandle<Vec<Request>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
     let url = format!("http://{}", listener.local_addr().expect("address"));
     let handle = std::thread::spawn(move || {
@@ -68,14 +79,21 @@ fn node(acts: Vec<Act>) -> (Client, JoinHandle<Vec<Request>>) {
         }
         requests
     });
+    (url, handle)
+}
+
+fn client(urls: &str) -> Client {
     let limits = Limits {
         backoff_first: Duration::from_millis(1),
         backoff_max: Duration::from_millis(4),
         attempts: 4,
         ..Limits::default()
     };
-    (Client::with_limits(&url, limits).expect("url"), handle)
+    Client::with_limits(urls, limits).expect("url")
 }
+
+/// Where nothing listens.
+const NOBODY: &str = "http://127.0.0.1:1";
 
 fn payment() -> SignedTransaction {
     let key = SecretKey::from_seed(KeyKind::Ed25519, [1; 32]).expect("key");
@@ -192,4 +210,92 @@ fn what_is_no_node_is_said_so() {
     let (client, _node) = node(vec![Act::Answer(404, b"<html>nginx</html>".to_vec())]);
     let error = client.status().expect_err("no node");
     assert!(matches!(error, ClientError::BadAnswer { .. }), "{error:?}");
+}
+
+#[test]
+fn no_leader_is_temporary() {
+    let signed = payment();
+    let (client, node) = node(vec![
+        Act::Answer(503, error("no_leader")),
+        Act::Answer(503, error("no_leader")),
+        Act::Answer(200, json(&recorded(&signed))),
+    ]);
+    assert_eq!(client.submit(&signed), Ok(recorded(&signed)));
+    assert_eq!(node.join().expect("node").len(), 3);
+}
+
+#[test]
+fn what_a_gateway_does_not_know_is_asked_again() {
+    let signed = payment();
+    let (client, _node) = node(vec![
+        Act::Answer(504, error("outcome_unknown")),
+        Act::Answer(409, error("already_used")),
+        Act::Answer(200, view(&signed)),
+    ]);
+    assert_eq!(client.submit(&signed), Ok(recorded(&signed)));
+}
+
+#[test]
+fn what_expired_after_it_was_recorded_is_recorded() {
+    let signed = payment();
+    let expired = || Act::Answer(422, error("expired"));
+    let (taken, _node) = node(vec![Act::Drop, expired(), Act::Answer(200, view(&signed))]);
+    assert_eq!(taken.submit(&signed), Ok(recorded(&signed)));
+    let unknown = Act::Answer(404, error("unknown_transaction"));
+    let (other, _node) = node(vec![Act::Drop, expired(), unknown]);
+    assert_eq!(other.submit(&signed).expect_err("refused").code(), Some("expired"));
+}
+
+#[test]
+fn those_of_many_that_found_no_leader_go_again_and_the_rest_stays() {
+    let (a, b) = (payment(), payment());
+    let mut request = Vec::new();
+    frames::append(&codec::to_bytes(&a), &mut request);
+    frames::append(&codec::to_bytes(&b), &mut request);
+    let refused = |refusal| SubmitOutcome::Refused { refusal, field: "x".to_owned() };
+    let answer = |outcomes| Act::Answer(200, codec::to_bytes(&SubmitAnswer { outcomes }));
+    let (client, node) = node(vec![
+        answer(vec![recorded(&a), refused(Refusal::NoLeader)]),
+        answer(vec![refused(Refusal::AlreadyUsed), recorded(&b)]),
+    ]);
+    let outcomes = client.submit_frames(&request).expect("answered").outcomes;
+    assert_eq!(outcomes, [recorded(&a), recorded(&b)]);
+    let requests = node.join().expect("node");
+    assert_eq!(requests[0].body, requests[1].body, "the very same bytes");
+}
+
+#[test]
+fn the_next_address_is_spoken_to_when_one_fails() {
+    let signed = payment();
+    let (first, one) = server(vec![Act::Drop]);
+    let (second, two) = server(vec![
+        Act::Answer(409, error("already_used")),
+        Act::Answer(200, view(&signed)),
+        Act::Answer(200, b"[]".to_vec()),
+    ]);
+    let client = client(&format!("{NOBODY},{first},{second}"));
+    assert_eq!(client.submit(&signed), Ok(recorded(&signed)));
+    assert_eq!(client.url(), second, "and stays there");
+    assert_eq!(client.tokens(), Ok(Vec::new()));
+    let (one, two) = (one.join().expect("node"), two.join().expect("node"));
+    assert_eq!(one[0].body, two[0].body);
+    assert_eq!(two[2].at_least, Some(7), "an answer must know what was recorded");
+}
+
+#[test]
+fn a_question_goes_to_the_next_address() {
+    let behind = Act::Answer(503, error("behind"));
+    let (first, _one) = server(vec![behind]);
+    let (second, _two) = server(vec![Act::Answer(200, b"[]".to_vec())]);
+    let client = client(&format!("{NOBODY}, {first},{second}/"));
+    assert_eq!(client.tokens(), Ok(Vec::new()));
+}
+
+#[test]
+fn when_all_addresses_fail_it_ends() {
+    let client = client(&format!("{NOBODY},{NOBODY}"));
+    let error = client.tokens().expect_err("nobody");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+    let error = client.submit(&payment()).expect_err("nobody");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 }

@@ -95,13 +95,14 @@ impl World {
     }
 
     fn leader(&mut self, wishes: &[Option<Refusal>]) -> Vec<SubmitOutcome> {
+        let count = self.recorded.len();
         let one = |at: usize| match (self.improper[at], &self.recorded[at], wishes[at]) {
             (true, _, _) => refused(Refusal::ZeroAmount),
             (_, Some(_), _) => refused(Refusal::AlreadyUsed),
             (_, None, Some(wish)) => refused(wish),
             (_, None, None) => self.record(at),
         };
-        (0..self.recorded.len()).map(one).collect()
+        (0..count).map(one).collect()
     }
 
     fn stale(&self, refusal: Refusal) -> Vec<SubmitOutcome> {

@@ -85,11 +85,12 @@ pub fn run(ctx: &Context, args: &EmoneyArgs, shape: &Shape, dir: &Path, nodes: u
     trial.phase("maximum", u64::MAX, shape.frame, connections, None)?;
 
     let phases = trial.phases;
+    // First, for it waits until all nodes are equally far.
+    let tables = members.compare()?;
     let mut received = Vec::new();
     for client in &all {
         received.push(prepare::received(&bench, client)?);
     }
-    let tables = members.compare()?;
     let (names, leader) = (members.names(), members.leader()?);
     members.stop()?;
     let figures = Figures {
