@@ -40,6 +40,9 @@ use tokio::sync::oneshot;
 /// Proposals, and calls of other nodes, that may wait for the engine.
 const PROPOSALS_WAITING_MAX: u64 = 256;
 
+/// For snapshots, of which there are none.
+const SNAPSHOT_TIMEOUT_MS: u64 = 10_000;
+
 /// How the engine behaves. Times are milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -49,7 +52,8 @@ pub struct EngineConfig {
     pub election_min_ms: u64,
     /// The longest.
     pub election_max_ms: u64,
-    /// How long entries may take to another node's disk.
+    /// How long a few entries may take to another node's disk; large ones get more time. After an
+    /// answer that got lost, a follower waits so long for the next entries.
     pub append_timeout_ms: u64,
     /// Most entries of one message.
     pub entries_per_append: u64,
@@ -63,7 +67,7 @@ impl Default for EngineConfig {
             heartbeat_ms: 50,
             election_min_ms: 250,
             election_max_ms: 500,
-            append_timeout_ms: 2_000,
+            append_timeout_ms: 500,
             entries_per_append: 256,
             writing: Writing::Thread,
         }
@@ -85,7 +89,7 @@ impl EngineConfig {
             snapshot_policy: SnapshotPolicy::Never,
             replication_lag_threshold: u64::MAX,
             max_in_snapshot_log_to_keep: u64::MAX,
-            install_snapshot_timeout: self.append_timeout_ms,
+            install_snapshot_timeout: SNAPSHOT_TIMEOUT_MS,
             // A node that was away does not disturb a leader that others hear.
             enable_pre_vote: Some(true),
             // A leader that hears no majority falls silent, so that others can elect one.
@@ -237,8 +241,7 @@ impl<R: AsyncRuntime> Engine<R> {
             Log::<R>::open(id, log, Some(&genesis), notary, config.writing).map_err(start_error)?;
         let reader = log.reader();
         let threads = Mutex::new(log.closed().into_iter().collect());
-        let (machine, gone) =
-            Machine::new(&reader, history, applied, sink).map_err(start_error)?;
+        let (machine, gone) = Machine::new(&reader, history, applied, sink).map_err(start_error)?;
         let gone = Mutex::new(Some(gone));
         let append_timeout = Duration::from_millis(config.append_timeout_ms);
         let network = Network { id, bus, append_timeout, runtime: PhantomData };

@@ -23,7 +23,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::vote::{RaftLeaderId, RaftVote};
+use openraft::vote::RaftLeaderId;
 use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, Raft, RaftNetworkFactory, RaftNetworkV2,
 };
@@ -33,11 +33,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Entries get a millisecond more for each so many bytes: a slow link and disk, 16 MiB in a second.
+const BYTES_PER_MS: usize = 16 << 10;
+
 /// Makes a [`Peer`] for each node.
 pub(crate) struct Network<R> {
     pub(crate) id: u16,
     pub(crate) bus: Arc<dyn Bus>,
-    /// How long entries may take, to be on the other's disk, too. The engine's own limit is a
+    /// How long a few entries may take, to be on the other's disk, too. The engine's own limit is a
     /// heartbeat's, which is too short for a large block.
     pub(crate) append_timeout: Duration,
     pub(crate) runtime: PhantomData<fn() -> R>,
@@ -119,7 +122,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer<R> {
         let count = wire::entries_that_fit(&request.entries);
         let entries = request.entries.get(..count).unwrap_or_default();
         let body = wire::encode_append(None, &request, entries);
-        let ttl = self.append_timeout.max(option.soft_ttl());
+        let for_size = Duration::from_millis((body.len() / BYTES_PER_MS) as u64);
+        let ttl = self.append_timeout.max(option.soft_ttl()) + for_size;
         let answer = self.call(Topic::Append, action, body, ttl).await?;
         let response = wire::decode_appended(answer).map_err(malformed)?;
         let last = entries.last().map(Entry::id);
@@ -242,7 +246,9 @@ impl<R: AsyncRuntime> Server<R> {
         }
         let (of, proposer) = (entry.term(), entry.proposer());
         if of > term || (of == term && proposer != from) {
-            return Err(format!("member {from} leads term {term}; the entry is of {proposer}, {of}"));
+            return Err(format!(
+                "member {from} leads term {term}; the entry is of {proposer}, {of}"
+            ));
         }
         let head = entry.head().ok_or_else(|| "an entry without a signature".to_owned())?;
         self.check.check(from, &head)

@@ -1,4 +1,12 @@
 //! Votes become certificates, whatever the order, and never two for one height.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test may end itself"
+)]
 
 use kanjo_consensus::ballots::{AHEAD_HEIGHTS, Ballots, Event, Expected, KEPT_HEIGHTS};
 use kanjo_consensus::vote::{SignedVote, VOTE_BYTES, decode_votes, encode_votes};

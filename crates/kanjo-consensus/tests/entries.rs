@@ -1,4 +1,12 @@
 //! Stored entries: their form is pinned, and other bytes are refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test may end itself"
+)]
 
 use bytes::Bytes;
 use kanjo_consensus::entry::{

@@ -1,4 +1,12 @@
 //! The engine on a thread of its own, with real files.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test may end itself"
+)]
 
 use bytes::Bytes;
 use kanjo_consensus::boundary::{

@@ -402,6 +402,15 @@ impl RunningNode {
         self.ended().is_some()
     }
 
+    /// In a cluster: does this node lead?
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        let leads = |cluster: &Arc<ClusterState>| {
+            cluster.leading_term.load(Ordering::Acquire) != 0 && !cluster.is_witness
+        };
+        self.shared.cluster.as_ref().is_some_and(leads)
+    }
+
     /// In a cluster: the newest membership that this node has executed.
     #[must_use]
     pub fn membership(&self) -> Option<Arc<Membership>> {

@@ -374,7 +374,8 @@ impl Sequencer {
         if self.sealer.send(batch).is_err() {
             self.broken = true;
         }
-        if leads_after {
+        // A change of the engine's voters is made in a pause, which has its own end.
+        if leads_after && self.mode != Mode::Paused {
             self.mode = Mode::Leading;
         }
     }

@@ -41,7 +41,7 @@ impl VoterHistory {
     /// restart, changes nothing.
     pub(crate) fn push(&self, voters: &StoredVoters) -> io::Result<()> {
         let mut inner = self.inner.lock();
-        let known = inner.changes.last().map(|last| index(last));
+        let known = inner.changes.last().map(index);
         if known >= Some(index(voters)) {
             return Ok(());
         }

@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Fetched(Vec<SignedHeader>),
     /// This node leads, or leads no more.
     Role { leads: bool },
+    /// The engine's voters are changed: make blocks again, behind what is committed.
+    Resume,
     /// Ends the thread when what is under way is final, or soon.
     Finish,
     /// Ends the thread.
@@ -156,6 +158,9 @@ impl Finality {
                 }
                 Event::Fetched(signed) => signed.iter().for_each(|one| self.fetched(one)),
                 Event::Role { leads } => self.role(leads),
+                Event::Resume => {
+                    let _ = self.replayer.send(ToReplay::PassOn(ToSequencer::Resume));
+                }
                 Event::Finish => self.finish_by = Some(Instant::now() + FINISH_TIME),
                 Event::Stop => break,
             }
@@ -255,7 +260,7 @@ impl Finality {
             Content::Block(bytes) if placed.void.is_none() => Some(bytes.clone()),
             _ => None,
         };
-        let leads_after = matches!(entry.content, Content::Blank)
+        let leads_after = !matches!(entry.content, Content::Block(_))
             && entry.proposer == self.cluster.me
             && self.cluster.leads_in(entry.term);
         let _ = self.replayer.send(ToReplay::Height { placed: Box::new(placed), block, leads_after });

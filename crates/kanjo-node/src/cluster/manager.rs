@@ -319,7 +319,7 @@ impl Manager {
         if let Err(error) = self.engine.change_voters(wanted, learners).await {
             tracing::warn!(%error, "the engine's voters were not changed; trying again");
         }
-        let _ = self.sequencer.send(ToSequencer::Resume);
+        let _ = self.finality.send(Event::Resume);
     }
 
     /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
@@ -356,7 +356,7 @@ impl Manager {
         }
         let is_drained = tokio::time::timeout(PAUSE_MAX, drained).await;
         if !matches!(is_drained, Ok(Ok(()))) {
-            let _ = self.sequencer.send(ToSequencer::Resume);
+            let _ = self.finality.send(Event::Resume);
             return false;
         }
         true
