@@ -219,7 +219,8 @@ async fn the_part_of_a_batch_that_found_no_leader_is_sent_again() {
     let outcomes = pay_all(&url, &all).await;
     let wanted: Vec<_> = all.iter().zip(1..).map(|(one, height)| recorded(one, height)).collect();
     assert_eq!(outcomes, wanted);
-    assert_eq!(cluster.world().bodies[0].1, cluster.world().bodies[1].1);
+    let world = cluster.world();
+    assert_eq!(world.bodies[0].1, world.bodies[1].1, "the very same bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

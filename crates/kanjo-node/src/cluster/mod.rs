@@ -25,7 +25,6 @@ mod signing;
 mod state;
 pub(crate) mod status;
 
-pub(crate) use manager::ToManager;
 pub use member::{MemberOptions, start_member};
 pub(crate) use member::MemberThreads;
 pub(crate) use state::{ClusterState, SentinelState};

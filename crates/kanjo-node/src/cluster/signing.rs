@@ -33,8 +33,6 @@ pub(crate) enum ToSign {
     Proposals { requests: Vec<ProposalRequest>, reply: oneshot::Sender<Signatures> },
     /// A statement about a member.
     Notice { epoch: u64, notice: Box<Notice>, reply: oneshot::Sender<Result<Statement, String>> },
-    /// Evidence of integrity for a nonce.
-    Evidence { nonce: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, String>> },
     /// The node stops.
     Stop,
 }
@@ -93,10 +91,6 @@ impl Signing {
             ToSign::Notice { epoch, notice, reply } => {
                 let signed = self.signer.notice(self.cluster.me, epoch, &notice);
                 let _ = reply.send(signed.map_err(|error| error.to_string()));
-            }
-            ToSign::Evidence { nonce, reply } => {
-                let evidence = self.signer.evidence(&nonce);
-                let _ = reply.send(evidence.map_err(|error| error.to_string()));
             }
         }
     }

@@ -51,7 +51,6 @@ pub(crate) struct Own {
 
 /// See the [module](self).
 pub(crate) struct ClusterState {
-    pub chain: ChainId,
     /// This member's number.
     pub me: u16,
     pub is_witness: bool,
@@ -74,7 +73,6 @@ pub(crate) struct ClusterState {
 impl ClusterState {
     pub(crate) fn new(
         me: u16,
-        chain: ChainId,
         membership: Arc<Membership>,
         recent: Recent,
         bus: Arc<dyn Bus>,
@@ -82,7 +80,6 @@ impl ClusterState {
     ) -> Self {
         let is_witness = membership.member(me).is_some_and(|me| !me.executes());
         Self {
-            chain,
             me,
             is_witness,
             recent,
