@@ -244,8 +244,9 @@ impl Submission {
         match self.told() {
             Some(outcomes) if self.places.len() > 1 => Verdict::Outcomes(outcomes),
             _ => {
-                let refusals = self.places.iter().filter_map(Place::refusal);
-                let refusal = self.whole.or(refusals.last()).unwrap_or(Refusal::NoLeader);
+                let mut refusals = self.places.iter().filter_map(Place::refusal);
+                let refusal =
+                    self.whole.or_else(|| refusals.next_back()).unwrap_or(Refusal::NoLeader);
                 Verdict::NotTaken(refusal)
             }
         }

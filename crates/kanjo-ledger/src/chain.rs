@@ -81,7 +81,8 @@ impl Chain {
     /// The header of the next height.
     pub fn place(&mut self, offered: Offered<'_>) -> Placed {
         let parent = self.last_hash;
-        let misfit = offered.known_void.or_else(|| offered.block.and_then(|block| self.misfit(block)));
+        let misfit =
+            offered.known_void.or_else(|| offered.block.and_then(|block| self.misfit(block)));
         let (header, void) = match (offered.block, misfit) {
             (Some(block), None) => (block.clone(), None),
             (_, void) => {
@@ -124,7 +125,7 @@ mod tests {
     fn genesis() -> Header {
         let chain = ChainId(Hash([7; 32]));
         let none = Hash::ZERO;
-        let header = Header {
+        Header {
             version: HEADER_VERSION,
             chain,
             height: 0,
@@ -138,8 +139,7 @@ mod tests {
             history_root: none,
             fees: Vec::new(),
             supply: Vec::new(),
-        };
-        header
+        }
     }
 
     fn chain() -> Chain {

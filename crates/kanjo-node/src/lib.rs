@@ -47,7 +47,7 @@ mod subjects;
 mod tables;
 mod writer;
 
-pub use config::Config;
 pub use cluster::{MemberOptions, start_member};
+pub use config::Config;
 pub use kanjo_consensus::engine::EngineConfig;
 pub use node::{Ended, RunningNode, StartError, StopError, start, start_with};

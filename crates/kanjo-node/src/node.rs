@@ -54,7 +54,9 @@ pub enum StartError {
     #[error("can't start a thread: {0}")]
     Thread(io::Error),
     /// The sentinel's vote key belongs to no member.
-    #[error("the sentinel's vote key {0} belongs to no member of this ledger; have the node admitted first")]
+    #[error(
+        "the sentinel's vote key {0} belongs to no member of this ledger; have the node admitted first"
+    )]
     NoMember(String),
     /// Something that only a member of a cluster needs.
     #[error("{0}")]

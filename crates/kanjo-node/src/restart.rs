@@ -197,11 +197,8 @@ pub(crate) fn open_member(
     if genesis_log.next_height() == 0 {
         append_block(&mut genesis_log, &genesis_block(&genesis).0)?;
     }
-    let logs = ClusterLogs {
-        certificates: certificates.reader(),
-        recent,
-        genesis: genesis_log.reader(),
-    };
+    let logs =
+        ClusterLogs { certificates: certificates.reader(), recent, genesis: genesis_log.reader() };
     let blocks = Blocks::new(chain, log.reader(), Some(logs));
     restored(genesis, blocks, index, checkpoints, OpenedAs::Member { log, certificates })
 }
@@ -292,7 +289,12 @@ fn restore(
     if blocks.next_height() == 0 {
         // A member whose first votes are still to come.
         let (block, ledger, trees) = genesis_block(genesis);
-        return Ok((ledger, trees, 0, SignedHeader { header: block.header, certificate: no_votes() }));
+        return Ok((
+            ledger,
+            trees,
+            0,
+            SignedHeader { header: block.header, certificate: no_votes() },
+        ));
     }
     let mut ledger = Ledger::new(genesis);
     let tip_height = blocks.next_height().saturating_sub(1);

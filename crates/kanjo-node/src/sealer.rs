@@ -11,20 +11,20 @@ use crate::metrics::Stage;
 use crate::proofs::PendingProof;
 use crate::sequencer::{Batch, BatchBlock, Origin};
 use crate::shared::{Reply, Shared};
+use crate::tables::{PendingTables, WaitingTables};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use kanjo_ledger::block::roots;
 use kanjo_ledger::recompute::Difference;
 use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_proof::state::StateTree;
-use crate::tables::{PendingTables, WaitingTables};
 use kanjo_proof::trust::SignedHeader;
+use kanjo_types::Hash;
 use kanjo_types::block::{
     Certificate, HEADER_VERSION, Header, Vote, challenge, integrity_answer, vote_digest,
 };
 use kanjo_types::membership::Membership;
 use kanjo_types::stored::{Entry, append_entry, append_head, append_tail};
-use kanjo_types::Hash;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 

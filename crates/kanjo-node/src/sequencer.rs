@@ -297,10 +297,8 @@ impl Sequencer {
 
     /// Only a leader takes transactions; the same one may be sent to it.
     fn refuse(&self, checked: &Checked) {
-        let outcome = || SubmitOutcome::Refused {
-            refusal: Refusal::NoLeader,
-            field: "node".to_owned(),
-        };
+        let outcome =
+            || SubmitOutcome::Refused { refusal: Refusal::NoLeader, field: "node".to_owned() };
         let count = checked.items.len();
         self.shared.in_flight.fetch_sub(count, Ordering::AcqRel);
         checked.submission.settle((0..count).map(|offset| (checked.first + offset, outcome())));

@@ -2,21 +2,21 @@
 
 use crate::blocks::Blocks;
 use crate::clock::Clock;
+use crate::cluster::{ClusterState, status};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proofs::ProofQuery;
+use crate::sequencer::Replay;
 use crate::tables::TableQuery;
 use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_ledger::Ledger;
 use kanjo_proof::merkle::AppendTree;
 use kanjo_store::index::Index;
-use crate::cluster::{ClusterState, status};
-use crate::sequencer::Replay;
 use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::stored::{Entry, Location};
-use std::collections::BTreeMap;
 use kanjo_types::{ChainId, Genesis, Hash, TransactionId};
 use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot, watch};

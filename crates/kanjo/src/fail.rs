@@ -125,7 +125,9 @@ pub fn next_after(code: &str) -> Option<&'static str> {
         }
         "already_used" => "see what came of it: kanjo tx show ID",
         "wrong_chain" => "draft and sign it again for this ledger",
-        "overloaded" | "storage_full" | "stopping" | "no_leader" | "no_node" | "behind" => "try again shortly; see 'kanjo status'",
+        "overloaded" | "storage_full" | "stopping" | "no_leader" | "no_node" | "behind" => {
+            "try again shortly; see 'kanjo status'"
+        }
         "user_exists" => "another user with the same keys needs another --number",
         "wallet_exists" => "another wallet of the same user needs another --number",
         "symbol_taken" => "see the tokens: kanjo token list",

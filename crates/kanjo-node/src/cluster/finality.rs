@@ -123,7 +123,11 @@ pub(crate) struct State {
 
 impl State {
     /// Everything up to `tip` is final, if there is a certificate.
-    pub(crate) fn new(tip: u64, released: Option<SignedHeader>, membership: Arc<Membership>) -> Self {
+    pub(crate) fn new(
+        tip: u64,
+        released: Option<SignedHeader>,
+        membership: Arc<Membership>,
+    ) -> Self {
         let first = released.as_ref().map_or(0, |signed| signed.header.height + 1);
         Self {
             pending: BTreeMap::new(),
@@ -218,9 +222,8 @@ impl Finality {
             _ => None,
         };
         let unreadable = head.is_none() && matches!(entry.content, Content::Block(_));
-        let executed_otherwise = head.as_ref().is_some_and(|header| {
-            self.void.contains(&(height, header.hash()))
-        });
+        let executed_otherwise =
+            head.as_ref().is_some_and(|header| self.void.contains(&(height, header.hash())));
         let known_void = match (unreadable, executed_otherwise) {
             (true, _) => Some("its bytes are no block"),
             (_, true) => Some("this node executed it otherwise"),
@@ -263,7 +266,8 @@ impl Finality {
         let leads_after = !matches!(entry.content, Content::Block(_))
             && entry.proposer == self.cluster.me
             && self.cluster.leads_in(entry.term);
-        let _ = self.replayer.send(ToReplay::Height { placed: Box::new(placed), block, leads_after });
+        let _ =
+            self.replayer.send(ToReplay::Height { placed: Box::new(placed), block, leads_after });
     }
 
     /// A witness executes nothing; changes of the membership it takes from the rows of the block,
@@ -297,8 +301,7 @@ impl Finality {
         let hash = self.chain.last_hash();
         let challenge = kanjo_types::block::challenge(&Hash::ZERO, &entry.signature);
         let placed = Placed { header, hash, challenge, void: None };
-        let pending =
-            Pending { placed, is_computed: true, permit: Some(permit) };
+        let pending = Pending { placed, is_computed: true, permit: Some(permit) };
         self.state.pending.insert(0, pending);
         self.ask_votes();
     }

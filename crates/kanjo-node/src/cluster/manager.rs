@@ -11,9 +11,9 @@
 
 use crate::cluster::ClusterState;
 use crate::cluster::fetch;
+use crate::cluster::finality::Event;
 use crate::cluster::measures;
 use crate::cluster::roles::Assignment;
-use crate::cluster::finality::Event;
 use crate::cluster::signing::ToSign;
 use crate::shared::{Shared, ToSequencer};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -130,9 +130,10 @@ pub(crate) fn ejectable(membership: &Membership, down: &BTreeSet<u16>) -> Vec<u1
     let voters: Vec<(u16, bool)> =
         membership.voters().map(|(number, member)| (number, member.executes())).collect();
     let left = voters.iter().filter(|(number, _)| !down.contains(number));
-    let (left_count, executors) = left.fold((0usize, 0usize), |(count, executors), (_, executes)| {
-        (count + 1, executors + usize::from(*executes))
-    });
+    let (left_count, executors) = left
+        .fold((0usize, 0usize), |(count, executors), (_, executes)| {
+            (count + 1, executors + usize::from(*executes))
+        });
     let lowers = quorum(left_count) < quorum(voters.len());
     if !lowers || executors == 0 || left_count < quorum(voters.len()) {
         return Vec::new();
@@ -271,7 +272,8 @@ impl Manager {
             return;
         }
         let is_behind = engine.committed.is_some_and(|committed| committed >= tip);
-        if !is_behind || self.state.tip.1.elapsed() < STUCK || Instant::now() < self.state.next_ask {
+        if !is_behind || self.state.tip.1.elapsed() < STUCK || Instant::now() < self.state.next_ask
+        {
             return;
         }
         self.state.next_ask = Instant::now() + STUCK;
@@ -511,6 +513,7 @@ impl Manager {
                 self.follow_role(&self.engine.now());
             }
         }
-        Err("the cluster did not take the notice of leaving in time; stopping all the same".to_owned())
+        Err("the cluster did not take the notice of leaving in time; stopping all the same"
+            .to_owned())
     }
 }

@@ -1,13 +1,13 @@
 //! Starting and stopping a member.
 
-use crate::cluster::{ClusterState, measures, state::Own};
+use crate::clock::Clock;
 use crate::cluster::finality::{Event, Finality, Proposal, State};
 use crate::cluster::handler::{Router, Routes};
 use crate::cluster::keeper::Keeper;
 use crate::cluster::manager::{Manager, ToManager, View};
 use crate::cluster::replayer::Replayer;
 use crate::cluster::signing::{SentinelNotary, Signing, ToSign};
-use crate::clock::Clock;
+use crate::cluster::{ClusterState, measures, state::Own};
 use crate::config::Config;
 use crate::data;
 use crate::flow::Flow;
@@ -32,13 +32,13 @@ use kanjo_store::disk::Disk;
 use kanjo_types::membership::Membership;
 use kanjo_types::signature::verify;
 use kanjo_types::{ChainId, Hash, PublicKey};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::RwLock;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use openraft::async_runtime::watch::WatchReceiver as _;
 use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -246,14 +246,8 @@ pub fn start_member(
         .map_err(|error| StartError::Member(format!("links: {error}")))?;
     let bus: Arc<dyn Bus> = mesh.clone();
     let (notice_sender, notices) = mpsc::unbounded_channel();
-    let cluster = Arc::new(ClusterState::new(
-        me,
-        chain,
-        newest,
-        Arc::clone(&recent),
-        bus.clone(),
-        notice_sender,
-    ));
+    let cluster =
+        Arc::new(ClusterState::new(me, newest, Arc::clone(&recent), bus.clone(), notice_sender));
     cluster.set_links(mesh.clone());
     cluster.set_own(Own {
         program: signer.measurement(),
@@ -300,8 +294,7 @@ pub fn start_member(
         finality: events.clone(),
         signer,
     };
-    let replayer =
-        Replayer { shared: shared.clone(), heights, sequencer: sequencer.clone() };
+    let replayer = Replayer { shared: shared.clone(), heights, sequencer: sequencer.clone() };
     let (index, copies) = assembly.behind()?;
     let keeper = Keeper { shared: shared.clone(), log: certificates, kept, recent, index, copies };
     let released = is_certified.then(|| last.clone());
@@ -315,10 +308,7 @@ pub fn start_member(
         replayer: to_replayer,
         signer: to_signer.clone(),
         proposals,
-        release: Release {
-            shared: shared.clone(),
-            behind: Behind::Certificates(kept_sender),
-        },
+        release: Release { shared: shared.clone(), behind: Behind::Certificates(kept_sender) },
         flow: flow.clone(),
         chain: header_chain,
         ballots: Ballots::new(chain, next_height),
@@ -340,11 +330,7 @@ pub fn start_member(
         id: me,
         genesis_voters,
         applied,
-        log: LogParts {
-            log,
-            dir: engine_dir,
-            disk,
-        },
+        log: LogParts { log, dir: engine_dir, disk },
         bus,
         notary: Arc::new(SentinelNotary(to_signer.clone())),
         check: Arc::new(SignedBySentinel { chain, cluster: cluster.clone() }),

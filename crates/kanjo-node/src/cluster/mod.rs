@@ -25,6 +25,6 @@ mod signing;
 mod state;
 pub(crate) mod status;
 
-pub use member::{MemberOptions, start_member};
 pub(crate) use member::MemberThreads;
+pub use member::{MemberOptions, start_member};
 pub(crate) use state::{ClusterState, SentinelState};

@@ -10,12 +10,12 @@ use kanjo_link::bus::{Bus, Topic};
 use kanjo_link::mesh::Mesh;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::{Membership, Notice};
-use kanjo_types::{Certificate, ChainId, Hash};
+use kanjo_types::{Certificate, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 

@@ -12,8 +12,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use kanjo_api::{
-    AT_LEAST_HEADER, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView, RowCounts,
-    Status, TokenView, TransactionView, UserView, WalletView,
+    AT_LEAST_HEADER, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX,
+    RecordView, RowCounts, Status, TokenView, TransactionView, UserView, WalletView,
 };
 use kanjo_ledger::table::Row as _;
 use kanjo_store::index::IndexError;
@@ -83,7 +83,8 @@ pub(super) async fn wait_at_least(shared: &Shared, headers: &HeaderMap) -> Resul
     match tokio::time::timeout(AT_LEAST_WAIT, wait_final(shared, height)).await {
         Ok(reached) => reached,
         Err(_) => {
-            let sentence = "This node is behind the height that the request names; ask another one.";
+            let sentence =
+                "This node is behind the height that the request names; ask another one.";
             let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
             Err(ApiError::new(status, "behind", sentence).field(AT_LEAST_HEADER))
         }

@@ -166,9 +166,8 @@ async fn run(
         .map_err(|refusal| ApiError::from(Refused::new(refusal, "node")))?;
     drop(submission);
     let mut health = api.shared.health.subscribe();
-    let failed = health.wait_for(|health| {
-        matches!(health, Health::Stopped(_) | Health::Rewinding { .. })
-    });
+    let failed =
+        health.wait_for(|health| matches!(health, Health::Stopped(_) | Health::Rewinding { .. }));
     tokio::select! {
         biased;
         outcomes = outcomes => outcomes.map_err(|_| ApiError::stopped()),
