@@ -3,7 +3,7 @@
 //! ```text
 //! send ─▶ answer                                    done
 //!      ─▶ connection lost, no leader, overloaded ─▶ wait ─▶ send the same bytes again (bounded),
-//!             │                                            to the next address if there are several
+//!             │                                            to the next address if there is one
 //!             └─▶ already_used ─▶ taken the first time: fetch the outcome
 //!             └─▶ refused for another reason ─▶ is there a receipt all the same? else done
 //! ```

@@ -28,8 +28,8 @@ use std::fmt;
 pub const ENTRY_FORMAT: u8 = 2;
 /// Bytes before the content.
 pub const ENTRY_HEAD_BYTES: usize = 76;
-/// Most bytes of an entry; one with a few more bytes around it fits a message of 16 MiB.
-pub const ENTRY_BYTES_MAX: usize = (16 << 20) - 4_096;
+/// Most bytes of an entry; one with a few more bytes around it fits a message of 48 MiB.
+pub const ENTRY_BYTES_MAX: usize = (48 << 20) - 4_096;
 
 const _: () = assert!(ENTRY_HEAD_BYTES == 1 + 1 + 8 + 2 + 64, "the parts of the head");
 

@@ -1,13 +1,13 @@
 //! Order, votes and certificates.
 //!
 //! ```text
-//!               leader                             follower                    every replica
-//!  propose ─▶ engine ─▶ log.rs: sentinel signs ─▶ network.rs ─▶ proposal's   ┌─▶ Sink::committed
-//!             (openraft)  (term, height, content)  topic append   signature   │   execute, sentinel
-//!                         write + sync                            checked     │   signs the header
-//!                              │                                  write, sync │        │ topic votes
-//!                              └──── a majority has it on disk: committed ────┘        ▼
-//!                                                                  ballots.rs: certificate, final
+//!            leader                             follower                    every replica
+//! propose▶ engine ─▶ log.rs: sentinel signs ─▶ network.rs ─▶ proposal's   ┌─▶ Sink::committed
+//!          (openraft)  (term, height, content)  topic append   signature   │   execute, sentinel
+//!                      write + sync                            checked     │   signs the header
+//!                           │                                  write, sync │        │ topic votes
+//!                           └──── a majority has it on disk: committed ────┘        ▼
+//!                                                               ballots.rs: certificate, final
 //! ```
 //! The engine fixes one order; the votes over what came of it make it final. An entry of the log
 //! is a height, always: index 0 is the genesis, and blanks and changes of the engine's voters take
@@ -20,7 +20,8 @@
 //!   signs one content for each (term, height).
 //! - What is acknowledged to the engine is on disk: entries, and the vote for a leader.
 //! - A leader that was restarted leads in a new term only.
-//! - Two certificates never form at a height while sentinels sign one header for each (`ballots.rs`).
+//! - Two certificates never form at a height while sentinels sign one header for each
+//!   (`ballots.rs`).
 //! - The engine never needs a snapshot of its own: logs are complete, and a new node copies blocks
 //!   before it follows.
 //! - One code base for production and simulation: everything is generic over the runtime, and takes

@@ -25,7 +25,7 @@ use openraft::raft::{
 use openraft::vote::{RaftLeaderId, RaftVote, leader_id_std};
 
 /// Most bytes of a message with entries.
-pub(crate) const APPEND_BYTES_MAX: usize = 16 << 20;
+pub(crate) const APPEND_BYTES_MAX: usize = 48 << 20;
 /// Most entries of a message.
 const APPEND_ENTRIES_MAX: u32 = 4_096;
 /// Most bytes around the entries of a message.

@@ -1,5 +1,5 @@
-//! A small real ledger: a genesis with one voter, and one block with two payments, a failed one, and a
-//! change of the membership.
+//! A small real ledger: a genesis with one voter, and one block with two payments, a failed one,
+//! and a change of the membership.
 //! Two rows are put in by hand: that the first payment was reversed, and by which act.
 //!
 //! Proofs are checked against it, and whatever checks is compared with what it really holds.

@@ -87,7 +87,8 @@ impl Nodes {
         }
         let named = known.nodes.iter().filter(|(_, seen)| seen.is_up && seen.leader.is_some());
         let newest = named.max_by_key(|(_, seen)| seen.term);
-        // The address that was given here goes before that of the membership: it may be another one.
+        // The address that was given here goes before that of the membership: it may be another
+        // one.
         let leader = newest.and_then(|(_, seen)| seen.leader.as_ref()).map(|leader| {
             let is_it = |seen: &Seen| seen.is_up && seen.number == Some(leader.number);
             let given = known.nodes.iter().find(|(_, seen)| is_it(seen));

@@ -7,13 +7,13 @@
 //!  start ─▶ Send ─▶ answered ─▶ all settled? ── yes ─▶ Finish      │ no leader, stopping, lost
 //!            │                       └── no ──────────────────────▶┤
 //!            ├──▶ not sent / lost ────────────────────────────────▶┘
-//!            └──▶ used on a repetition ─▶ LookUp ─▶ receipt: settled; none yet: after a pause again
+//!            └──▶ used on a repetition ─▶ LookUp ─▶ receipt: settled; none yet: again
 //!  deadline in any state ─▶ Finish
 //! ```
 //! # Invariants
 //! - What was recorded stays what it is: a later answer never replaces it.
-//! - A transaction that an attempt *may* have brought to the ledger is in doubt until its receipt is
-//!   seen. It is never told as refused, whatever a node says of a repetition: that node may lag
+//! - A transaction that an attempt *may* have brought to the ledger is in doubt until its receipt
+//!   is seen. It is never told as refused, whatever a node says of a repetition: that node may lag
 //!   behind, or the transaction may have expired meanwhile. Only a refusal that follows from the
 //!   bytes alone counts, for it would have met every attempt.
 //! - At the deadline, anything in doubt makes the answer *unknown*.

@@ -65,7 +65,8 @@ impl LinkKey {
     /// Reads the key from its file.
     ///
     /// # Errors
-    /// [`LinkError::KeyFile`]: it can't be read, is not a key, or others than its owner may open it.
+    /// [`LinkError::KeyFile`]: it can't be read, is not a key, or others than its owner may open
+    /// it.
     pub fn read(path: &Path) -> Result<Self, LinkError> {
         let refused = |why: String| LinkError::KeyFile { path: path.display().to_string(), why };
         let file = fs::File::open(path).map_err(|error| refused(error.to_string()))?;

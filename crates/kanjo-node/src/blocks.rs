@@ -2,8 +2,8 @@
 //!
 //! A ledger of one node keeps header, certificate and content together in its block log. In a
 //! cluster the log is the engine's: an entry was written before anybody voted, and may be no block
-//! at all, or a block that turned out void. What stands at a height is then in the certificates, and
-//! the block of the genesis has a log of its own.
+//! at all, or a block that turned out void. What stands at a height is then in the certificates,
+//! and the block of the genesis has a log of its own.
 
 use crate::history::HistoryError;
 use kanjo_consensus::entry::{Content, Entry};

@@ -50,8 +50,8 @@ pub(crate) fn set_headers(
     Ok(())
 }
 
-/// The hashes of the headers below block `below` that the evidence of a committed transaction needs:
-/// all that are there. They are committed, so they are known here, final or not.
+/// The hashes of the headers below block `below` that the evidence of a committed transaction
+/// needs: all that are there. They are committed, so they are known here, final or not.
 pub(crate) fn headers_below(shared: &Shared, verified: &Verified, below: u64) -> Vec<(u64, Hash)> {
     let wanted = verified.wanted_headers().into_iter().filter(|height| *height < below);
     let hash_of = |height: u64| {

@@ -16,8 +16,8 @@ use kanjo_types::record::{RowKey, WalletRecord};
 use kanjo_types::standing::{ActRecord, ActStatus, ReversalKind, ReversalRecord};
 use kanjo_types::{Genesis, Hash, Header, Record, Table, TokenId, codec};
 
-/// Decodes the Borsh encoding of a [`Carried`] proof and checks it. Whatever the bytes, it answers and
-/// never panics; this is the door that fuzzers knock at.
+/// Decodes the Borsh encoding of a [`Carried`] proof and checks it. Whatever the bytes, it answers
+/// and never panics; this is the door that fuzzers knock at.
 ///
 /// # Errors
 /// [`ProofError::Decode`] when the bytes are no proof, otherwise as [`Proof::check`].

@@ -1,5 +1,6 @@
 //! How many votes a sentinel signs in a second, with every record durable: one at a time, and 64
-//! in a batch. Run with: `cargo run --release -p kanjo-sentinel --example rate -- [DIRECTORY [TPM]]`
+//! in a batch. Run with: `cargo run --release -p kanjo-sentinel --example rate -- [DIRECTORY
+//! [TPM]]`
 #![allow(clippy::unwrap_used, clippy::float_arithmetic)]
 
 use kanjo_link::keys::LinkKey;

@@ -20,8 +20,8 @@
 //!   with an error that names file, offset and height. It is never altered, and never dropped
 //!   unless the caller truncates the log.
 //! - After a write or sync has failed, the log accepts nothing until it is opened again.
-//! - All I/O of log, slots and checkpoints goes through [`disk::Disk`], so [`faults::FaultyDisk`] can
-//!   fail any of it, and replay any failure from a seed.
+//! - All I/O of log, slots and checkpoints goes through [`disk::Disk`], so [`faults::FaultyDisk`]
+//!   can fail any of it, and replay any failure from a seed.
 //!
 //! The formats are drawn to the byte in `docs/format-storage.md`.
 #![forbid(unsafe_code)]

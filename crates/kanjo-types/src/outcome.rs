@@ -137,7 +137,7 @@ codes! {
         UnknownMeasurement = 78, "unknown_measurement", "This program is not allowed.";
         MeasurementExists = 79, "measurement_exists", "This program is allowed already.";
         TooManyMeasurements = 80, "too_many_measurements", "At most 16 programs are allowed at one time.";
-        LastMeasurement = 81, "last_measurement", "It is the only program allowed, and without it none would be checked; allow another first.";
+        LastMeasurement = 81, "last_measurement", "The only program allowed; without it none would be checked. Allow another first.";
         GovernorsNeeded = 82, "governors_needed", "More governors must sign this; name them as parties.";
         MembershipChanged = 83, "membership_changed", "The membership changed in this block already; order it again.";
     }
@@ -169,7 +169,7 @@ codes! {
         InvalidReversal = 20, "invalid_reversal", "A reversal names 1 to 256 distinct transactions, with evidence for each.";
         InvalidAttribute = 21, "invalid_attribute", "The name of an attribute has 1 to 32 characters of a-z, 0-9 and _.";
         InvalidInterest = 22, "invalid_interest", "Interest takes 1 to 1,000 wallets, a rate, days, and a year of 360, 365 or 366 days.";
-        InvalidMember = 23, "invalid_member", "A member has a name, an address and an API of 1 to 128 bytes each without control characters, and a key.";
+        InvalidMember = 23, "invalid_member", "Name, address and API have 1 to 128 bytes without control characters; keys are keys.";
         LedgerOnly = 24, "ledger_only", "Only the ledger itself does this, at its time; it needs no order.";
         Expired = 25, "expired", "valid_until has passed; sign again with a later time.";
         ValidTooLong = 26, "valid_too_long", "valid_until is further ahead than this ledger remembers ids.";

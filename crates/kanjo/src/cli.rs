@@ -39,7 +39,8 @@ pub struct Global {
     /// Answer with one JSON object instead of text.
     #[arg(long, global = true, help_heading = "Everywhere")]
     pub json: bool,
-    /// Address of the node or gateway, or several with commas [env: KANJO_NODE; default: http://127.0.0.1:8480].
+    /// Address of the node or gateway, or several with commas [env: KANJO_NODE; default:
+    /// http://127.0.0.1:8480].
     #[arg(long, global = true, value_name = "URL", help_heading = "Everywhere")]
     pub node: Option<String>,
     /// Directory of keys and local names [env: KANJO_HOME; default: ~/.kanjo].

@@ -7,8 +7,8 @@
 //! DIR/memberships.json  proofs of memberships, for a node that came later
 //! DIR/sentinel/         the sentinel's own: vote key, guard, and the socket between the two
 //! ```
-//! The sentinel is a process of its own, and its directory may lie anywhere; here it lies beside the
-//! node's data unless told otherwise.
+//! The sentinel is a process of its own, and its directory may lie anywhere; here it lies beside
+//! the node's data unless told otherwise.
 
 use crate::fail::{Done, Fail};
 use kanjo_api::cluster::NodeRole;

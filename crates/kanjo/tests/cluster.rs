@@ -1,6 +1,6 @@
-//! A cluster of three nodes and three sentinels, each a process of its own, through the command line
-//! alone: pay through any node, compare, kill the leader, pay on, bring it back, compare again,
-//! leave, prove, stop.
+//! A cluster of three nodes and three sentinels, each a process of its own, through the command
+//! line alone: pay through any node, compare, kill the leader, pay on, bring it back, compare
+//! again, leave, prove, stop.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

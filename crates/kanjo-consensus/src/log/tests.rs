@@ -1,9 +1,9 @@
 //! The engine's own suite against this log, in simulation and with a thread and real files.
 //!
 //! Left out is what this log does not do on purpose: purging and snapshots (`purge_*`,
-//! `append_to_log`, `try_get_log_entry`, `snapshot_meta`, `transfer_snapshot` and those that prepare
-//! themselves by purging, or let the state be beyond the log). The suite begins its logs at any
-//! index; so the log is made at the first append.
+//! `append_to_log`, `try_get_log_entry`, `snapshot_meta`, `transfer_snapshot` and those that
+//! prepare themselves by purging, or let the state be beyond the log). The suite begins its logs at
+//! any index; so the log is made at the first append.
 
 use super::*;
 use crate::boundary::{CommittedEntry, NotaryError, Sink};

@@ -85,8 +85,8 @@ impl World {
         Operation::ChangeMembership { change }
     }
 
-    /// What the row `says` makes of the members in `who`: `1 leaves`, `1 returns`, `2 + 3 are gone`,
-    /// `2 voted otherwise at 4`.
+    /// What the row `says` makes of the members in `who`: `1 leaves`, `1 returns`, `2 + 3 are
+    /// gone`, `2 voted otherwise at 4`.
     fn notice(&mut self, who: &str, says: &str) -> (Notice, Vec<Statement>) {
         let notice = match says.split_whitespace().collect::<Vec<_>>()[..] {
             [member, "leaves"] => Notice::Leave { member: member.parse().unwrap() },

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! request := Certificates { from: u64, count: u32 } | Entries { from: u64, bytes: u32 } | Tip
-//! answer  := Certificates(SignedHeader*)            | Entries(SignedHeader, entry bytes)* | Tip(u64)
+//! answer  := Certificates(SignedHeader*) | Entries(SignedHeader, entry bytes)* | Tip(u64)
 //! ```
 //! Both are Borsh. Nothing in an answer is trusted: certificates are checked by the membership.
 

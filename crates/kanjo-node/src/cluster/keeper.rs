@@ -1,7 +1,7 @@
 //! Writes certificates behind finality, then lets index and checkpoints go on.
 //!
-//! A certificate that is lost with the power can be had again: the entry is in the engine's log, and
-//! a sentinel signs the same header again. So payments don't wait for this write.
+//! A certificate that is lost with the power can be had again: the entry is in the engine's log,
+//! and a sentinel signs the same header again. So payments don't wait for this write.
 
 use crate::background::{PartitionCopy, ToIndex};
 use crate::blocks::Recent;

@@ -7,7 +7,8 @@
 //!  own status left, ejected, standby       caught up: sign Return, send it to the leader
 //!  committed, computed, not certified      repeat own votes, fetch certificates
 //! ```
-//! Everything that changes the membership is a notice that the ledger checks; this is only who asks.
+//! Everything that changes the membership is a notice that the ledger checks; this is only who
+//! asks.
 
 use crate::cluster::ClusterState;
 use crate::cluster::fetch;

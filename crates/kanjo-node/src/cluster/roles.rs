@@ -5,9 +5,10 @@
 //!  every second, each node: own measures ── topic measures ──▶ all nodes
 //!  each node: membership + measures that are not stale ──▶ assign ──▶ roles, each with its reason
 //! ```
-//! A node that crashed sends nothing: its measures grow stale, and its roles are others' at the next
-//! look. What a node says of itself (power, disk) can only bring it work; whether it votes in time
-//! and whether it is doubted is what the others say of it, and the middle of what they say counts.
+//! A node that crashed sends nothing: its measures grow stale, and its roles are others' at the
+//! next look. What a node says of itself (power, disk) can only bring it work; whether it votes in
+//! time and whether it is doubted is what the others say of it, and the middle of what they say
+//! counts.
 //!
 //! # Invariants
 //! - Same membership and measures, same roles: no clock, no randomness, no order of arrival.

@@ -94,8 +94,8 @@ async fn find(api: &Api, table: &str, key: &str) -> Result<(Table, RowKey, Locat
 }
 
 /// The newest version of a row of any table. The key is the row's id in text where it has one
-/// (user, wallet, token, pending, bundle, schedule, act, claim, epoch), otherwise the 64 hexadecimal
-/// digits of its key.
+/// (user, wallet, token, pending, bundle, schedule, act, claim, epoch), otherwise the 64
+/// hexadecimal digits of its key.
 #[utoipa::path(get, path = "/v1/records/{table}/{key}", tag = "records",
     params(("table" = String, Path), ("key" = String, Path)),
     responses((status = 200, body = RecordView), (status = 400, body = ErrorBody),

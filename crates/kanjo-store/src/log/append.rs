@@ -131,8 +131,8 @@ impl BlockLog {
     }
 
     /// Seals the active segment and begins the next, or replaces it if it holds nothing: its
-    /// name would be the same. A crash leaves the one or the other under the name. Fails with `DiskFull` before anything
-    /// has changed.
+    /// name would be the same. A crash leaves the one or the other under the name. Fails with
+    /// `DiskFull` before anything has changed.
     fn roll(&mut self, height: u64, extent: u64) -> Result<(), AppendError> {
         let needed = (SEGMENT_HEADER_BYTES as u64 + extent).max(self.segment_bytes);
         let allocated = match self.preparer.take(needed) {

@@ -189,7 +189,8 @@ pub struct JoinArgs {
     /// It stores the log and holds no balances.
     #[arg(long)]
     witness: bool,
-    /// The genesis, from somebody you trust; otherwise the contact's is taken: compare its chain id.
+    /// The genesis, from somebody you trust; otherwise the contact's is taken: compare its chain
+    /// id.
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
 }
