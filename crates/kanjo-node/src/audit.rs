@@ -7,6 +7,7 @@
 //! state, the supplies and the fees. Nothing of the node's own state
 //! (checkpoints, index) is trusted or used. The first thing wrong is named.
 
+use crate::audit_member::{MemberLogs, is_member};
 use crate::data::{self, DataError};
 use crate::restart::check_nothing_lost;
 use kanjo_ledger::block::{genesis_block, is_empty, roots_of};
@@ -21,6 +22,7 @@ use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_store::log::{BlockLog, LogOptions, LogReader, OpenError};
 use kanjo_types::block::{HEADER_VERSION, Header};
+use kanjo_types::membership::Membership;
 use kanjo_types::stored::{Block, Entry, decode_block};
 use kanjo_types::transaction::LEDGER;
 use kanjo_types::{ChainId, Genesis, Hash};
@@ -88,11 +90,11 @@ pub enum AuditError {
     Log(OpenError),
 }
 
-fn wrong(record: impl Into<String>, problem: impl Into<String>) -> Finding {
+pub(crate) fn wrong(record: impl Into<String>, problem: impl Into<String>) -> Finding {
     Finding { height: None, position: None, record: record.into(), problem: problem.into() }
 }
 
-fn compare<T: PartialEq + std::fmt::Debug>(
+pub(crate) fn compare<T: PartialEq + std::fmt::Debug>(
     record: &str,
     found: &T,
     expected: &T,
@@ -151,16 +153,30 @@ pub fn verify_on(
         }
     };
     let mut auditor = Auditor::new(&genesis, trust);
-    check_blocks(&reader, &mut auditor, &mut report, progress);
+    let next_height = if is_member(dir) {
+        let logs = match MemberLogs::open(dir, &disk, chain, reader) {
+            Ok(logs) => logs,
+            Err(error @ OpenError::Corrupt { .. }) => {
+                report.fail(None, wrong("certificates", error.to_string()));
+                return Ok(report);
+            }
+            Err(error) => return Err(AuditError::Log(error)),
+        };
+        logs.check_blocks(&mut auditor, &mut report, progress);
+        logs.next_height()
+    } else {
+        check_blocks(&reader, &mut auditor, &mut report, progress);
+        reader.next_height()
+    };
     report.header_hash = auditor.last.as_ref().map(|(hash, _)| *hash);
     if report.ok {
-        check_end(dir, disk, &reader, &auditor, &mut report);
+        check_end(dir, disk, next_height, &auditor, &mut report);
     }
     Ok(report)
 }
 
 impl Report {
-    fn fail(&mut self, height: Option<u64>, finding: Finding) {
+    pub(crate) fn fail(&mut self, height: Option<u64>, finding: Finding) {
         self.ok = false;
         self.first_error = Some(Finding { height, ..finding });
     }
@@ -206,11 +222,10 @@ fn check_blocks(
 fn check_end(
     dir: &Path,
     disk: Arc<dyn Disk>,
-    reader: &LogReader,
+    next_height: u64,
     auditor: &Auditor,
     report: &mut Report,
 ) {
-    let next_height = reader.next_height();
     if let Err(mismatch) = auditor.ledger.audit_supply() {
         return report.fail(next_height.checked_sub(1), wrong("supply", mismatch.to_string()));
     }
@@ -224,7 +239,7 @@ fn check_end(
     }
 }
 
-struct Auditor {
+pub(crate) struct Auditor {
     trust: Trust,
     genesis_block: Option<Block>,
     ledger: Ledger,
@@ -253,6 +268,21 @@ impl Auditor {
     fn check(&mut self, height: u64, bytes: &[u8]) -> Result<u32, Finding> {
         let block = decode_block(bytes, self.trust.chain())
             .map_err(|error| wrong("block", error.to_string()))?;
+        self.check_block(height, &block)
+    }
+
+    /// The membership whose votes count at the next height to be checked.
+    pub(crate) fn membership_at(&self, height: u64) -> Arc<Membership> {
+        self.ledger.membership_at(height)
+    }
+
+    /// Hash of the last header found right; zeros before the first.
+    pub(crate) fn last_hash(&self) -> Hash {
+        self.last.as_ref().map(|(hash, _)| *hash).unwrap_or_default()
+    }
+
+    /// Checks one block; returns how many transactions it has.
+    pub(crate) fn check_block(&mut self, height: u64, block: &Block) -> Result<u32, Finding> {
         let header = &block.header;
         let hash = header.hash();
         let signed =
@@ -266,7 +296,7 @@ impl Auditor {
         } else {
             self.check_links(height, header)?;
             if !self.is_empty(header) {
-                self.execute(&block)?;
+                self.execute(block)?;
             }
         }
         self.learn_membership()?;

@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod audit;
+mod audit_member;
 mod background;
 mod blocks;
 pub mod clock;

@@ -262,6 +262,7 @@ impl Sequencer {
             ToSequencer::Mark(mark) => self.open.marks.push(mark),
             ToSequencer::Pause => self.set_mode(Mode::Leading, Mode::Paused),
             ToSequencer::Resume => self.set_mode(Mode::Paused, Mode::Leading),
+            ToSequencer::Lead => self.set_mode(Mode::Following, Mode::Leading),
             ToSequencer::Follow => {
                 self.set_mode(Mode::Leading, Mode::Following);
                 self.set_mode(Mode::Paused, Mode::Following);

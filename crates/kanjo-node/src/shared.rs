@@ -111,6 +111,13 @@ impl Shared {
         matches!(*self.health.borrow(), Health::Rewinding { .. })
     }
 
+    /// Certificates below this height are on disk.
+    pub(crate) fn kept_certificates(&self, next_height: u64) {
+        if let Some(cluster) = &self.cluster {
+            cluster.kept_to.store(next_height, Ordering::Release);
+        }
+    }
+
     /// Marks the disk as full; true when it was not marked before.
     pub(crate) fn storage_is_full(&self) -> bool {
         self.health.send_if_modified(|health| {
@@ -235,6 +242,8 @@ pub(crate) enum ToSequencer {
     Pause,
     /// Go on after a pause.
     Resume,
+    /// This node leads, and has executed what was committed before.
+    Lead,
     /// This node leads no more.
     Follow,
     Proof(ProofQuery),

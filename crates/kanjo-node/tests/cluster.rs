@@ -19,6 +19,7 @@ fn three_nodes_pay_and_agree() {
     }
     cluster.assert_agree(Duration::from_secs(10));
     cluster.stop_all();
+    cluster.assert_audits_clean();
 }
 
 #[test]

@@ -37,8 +37,13 @@ use kanjo_types::stored::{decode_block, decode_head};
 use kanjo_types::{Certificate, Hash, Record};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
+
+/// How far votes may run ahead of certificates on disk; less than a sentinel remembers.
+const VOTES_AHEAD: u64 = 48;
+const _: () = assert!((VOTES_AHEAD as usize) < kanjo_sentinel::rules::VOTES_REMEMBERED);
 
 /// How long a stop waits for blocks under way.
 const FINISH_TIME: Duration = Duration::from_secs(5);
@@ -55,8 +60,10 @@ pub(crate) enum Event {
     Ballots(Vec<SignedVote>),
     /// Certificates got from a peer.
     Fetched(Vec<SignedHeader>),
-    /// This node leads, or leads no more.
-    Role { leads: bool },
+    /// The term in which this node leads; nothing when it leads no more.
+    Role { term: Option<u64> },
+    /// Certificates were written: the sentinel may go on.
+    Kept,
     /// The engine's voters are changed: make blocks again, behind what is committed.
     Resume,
     /// Ends the thread when what is under way is final, or soon.
@@ -118,7 +125,8 @@ pub(crate) struct State {
     /// The lowest height for which no votes are expected yet.
     next_ask: u64,
     drained: Vec<tokio::sync::oneshot::Sender<()>>,
-    leads: bool,
+    /// Term of the newest first entry of this node as leader.
+    own_blank: Option<u64>,
 }
 
 impl State {
@@ -139,7 +147,7 @@ impl State {
             sealed_to: tip,
             next_ask: first,
             drained: Vec::new(),
-            leads: false,
+            own_blank: None,
         }
     }
 
@@ -161,7 +169,8 @@ impl Finality {
                     votes.iter().for_each(|vote| self.ballot(vote));
                 }
                 Event::Fetched(signed) => signed.iter().for_each(|one| self.fetched(one)),
-                Event::Role { leads } => self.role(leads),
+                Event::Role { term } => self.role(term),
+                Event::Kept => self.ask_votes(),
                 Event::Resume => {
                     let _ = self.replayer.send(ToReplay::PassOn(ToSequencer::Resume));
                 }
@@ -169,6 +178,7 @@ impl Finality {
                 Event::Stop => break,
             }
             self.release_ready();
+            self.cluster.note_made(self.state.made.first_key_value().map(|(height, _)| *height));
             if self.state.made.is_empty() {
                 for reply in self.state.drained.drain(..) {
                     let _ = reply.send(());
@@ -191,10 +201,15 @@ impl Finality {
         self.events.recv_deadline(finish_by).ok()
     }
 
-    fn role(&mut self, leads: bool) {
-        self.state.leads = leads;
-        if !leads {
-            self.tell(ToSequencer::Follow);
+    /// A leader makes blocks once its first entry is committed and executed; which of the two this
+    /// thread hears first is open.
+    fn role(&mut self, term: Option<u64>) {
+        match term {
+            None => self.tell(ToSequencer::Follow),
+            Some(term) if self.state.own_blank == Some(term) => {
+                let _ = self.replayer.send(ToReplay::PassOn(ToSequencer::Lead));
+            }
+            Some(_) => {}
         }
     }
 
@@ -263,6 +278,9 @@ impl Finality {
             Content::Block(bytes) if placed.void.is_none() => Some(bytes.clone()),
             _ => None,
         };
+        if matches!(entry.content, Content::Blank) && entry.proposer == self.cluster.me {
+            self.state.own_blank = Some(entry.term);
+        }
         let leads_after = !matches!(entry.content, Content::Block(_))
             && entry.proposer == self.cluster.me
             && self.cluster.leads_in(entry.term);
@@ -352,6 +370,11 @@ impl Finality {
         let Some(membership) = self.state.membership_at(height).cloned() else { return false };
         // Whose votes count here was decided in the block below: that one comes first.
         if self.state.memberships.contains_key(&height) && self.next_release() < height {
+            return false;
+        }
+        // A sentinel remembers so many votes: what it signed above the certificates on disk must be
+        // among them, or a power cut of all nodes would leave heights that nobody may sign again.
+        if height >= self.cluster.kept_to.load(Ordering::Acquire).saturating_add(VOTES_AHEAD) {
             return false;
         }
         let Some(pending) = self.state.pending.get_mut(&height) else { return false };

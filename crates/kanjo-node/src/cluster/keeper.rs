@@ -5,6 +5,7 @@
 
 use crate::background::{PartitionCopy, ToIndex};
 use crate::blocks::Recent;
+use crate::cluster::finality::Event;
 use crate::metrics::Stage;
 use crate::release::{Kept, pass_on};
 use crate::shared::{Health, Shared};
@@ -28,6 +29,7 @@ pub(crate) struct Keeper {
     pub log: BlockLog,
     pub kept: Receiver<Kept>,
     pub recent: Recent,
+    pub finality: Sender<Event>,
     pub index: Sender<ToIndex>,
     pub copies: Sender<PartitionCopy>,
 }
@@ -45,6 +47,8 @@ impl Keeper {
             if let Err(error) = self.append(&group) {
                 return self.shared.fail(format!("certificates: {error}"));
             }
+            self.shared.kept_certificates(self.log.next_height());
+            let _ = self.finality.send(Event::Kept);
             for kept in group {
                 if let Some(signed) = &kept.signed {
                     self.recent.write().remove(&signed.header.height);

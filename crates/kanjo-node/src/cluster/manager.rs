@@ -41,6 +41,8 @@ const STUCK: Duration = Duration::from_millis(300);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long another node must have been the better leader.
 const PREFERRED_FOR: Duration = Duration::from_secs(10);
+/// A block made here that waits for so long to be committed, with a majority there, is lost.
+const MADE_MAX: Duration = Duration::from_secs(15);
 /// A node this close to the leader's log may vote.
 const LAG_MAX: u64 = 64;
 
@@ -183,6 +185,7 @@ impl Manager {
         self.look_who_is_there();
         self.measure(&engine).await;
         self.unstick(&engine).await;
+        self.watch_made(&engine);
         if engine.role == Role::Leader && self.cluster.is_witness {
             self.step_aside(&engine).await;
         } else if engine.role == Role::Leader {
@@ -195,7 +198,7 @@ impl Manager {
     fn follow_role(&mut self, engine: &EngineState) {
         let leads = engine.role == Role::Leader;
         if self.state.led && !leads {
-            let _ = self.finality.send(Event::Role { leads: false });
+            let _ = self.finality.send(Event::Role { term: None });
         }
         self.state.led = leads;
         if let Some(reason) = &engine.stopped
@@ -262,6 +265,21 @@ impl Manager {
         let is_down = |since: &&Instant| since.elapsed() >= self.eject_after;
         let down = self.state.unreachable.iter().filter(|(_, since)| is_down(since));
         down.map(|(number, _)| *number).collect()
+    }
+
+    /// A block that the engine took and does not commit, although a majority is there, is lost: what
+    /// was executed on top of it can't stay.
+    fn watch_made(&self, engine: &EngineState) {
+        let membership = self.cluster.membership();
+        let reachable = (self.reachable)();
+        let there = membership
+            .voters()
+            .filter(|(number, _)| *number == self.cluster.me || reachable.contains(number));
+        let is_heard = there.count() >= membership.quorum();
+        let is_lost = self.cluster.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        if is_lost && (is_heard || engine.role != Role::Leader) && !self.shared.stopping() {
+            self.shared.rewind("a block made here was not committed", None);
+        }
     }
 
     // ---- Lost votes ----

@@ -296,7 +296,16 @@ pub fn start_member(
     };
     let replayer = Replayer { shared: shared.clone(), heights, sequencer: sequencer.clone() };
     let (index, copies) = assembly.behind()?;
-    let keeper = Keeper { shared: shared.clone(), log: certificates, kept, recent, index, copies };
+    cluster.kept_to.store(certificates.next_height(), Ordering::Release);
+    let keeper = Keeper {
+        shared: shared.clone(),
+        log: certificates,
+        kept,
+        recent,
+        finality: events.clone(),
+        index,
+        copies,
+    };
     let released = is_certified.then(|| last.clone());
     let next_height = released.as_ref().map_or(0, |signed| signed.header.height + 1);
     let applied = next_height.checked_sub(1);
@@ -408,7 +417,7 @@ async fn propose(
         let proposed = engine.propose(term, height, entry::Proposal { header, bytes }).await;
         if let Err(error) = proposed {
             tracing::warn!(height, %error, "a block was not proposed");
-            let _ = finality.send(Event::Role { leads: false });
+            let _ = finality.send(Event::Role { term: None });
         }
     }
 }
@@ -430,7 +439,10 @@ async fn watch_role(
         if before != leading {
             tracing::info!(term, leads, "leadership");
             if before != 0 {
-                let _ = finality.send(Event::Role { leads: false });
+                let _ = finality.send(Event::Role { term: None });
+            }
+            if leads {
+                let _ = finality.send(Event::Role { term: Some(term) });
             }
         }
         if state.changed().await.is_err() {

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Own votes kept, to be sent again to those who missed them.
@@ -56,6 +56,10 @@ pub(crate) struct ClusterState {
     pub is_witness: bool,
     pub recent: Recent,
     pub bus: Arc<dyn Bus>,
+    /// Height after the last certificate on disk.
+    pub kept_to: AtomicU64,
+    /// The lowest block made here that is not committed, and since when.
+    made: Mutex<Option<(u64, Instant)>>,
     /// Term in which this node leads; 0 when it does not.
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
@@ -84,6 +88,8 @@ impl ClusterState {
             is_witness,
             recent,
             bus,
+            kept_to: AtomicU64::new(0),
+            made: Mutex::default(),
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
             sentinel: Mutex::default(),
@@ -168,6 +174,19 @@ impl ClusterState {
         let membership = self.membership();
         let api = &membership.member(leader)?.certificate.api;
         Some(Arc::from(api.trim_end_matches('/')))
+    }
+
+    /// The lowest block made here that is not committed.
+    pub(crate) fn note_made(&self, lowest: Option<u64>) {
+        let mut made = self.made.lock();
+        if made.map(|(height, _)| height) != lowest {
+            *made = lowest.map(|height| (height, Instant::now()));
+        }
+    }
+
+    /// For how long a block made here has waited to be committed.
+    pub(crate) fn made_waits(&self) -> Option<Duration> {
+        self.made.lock().map(|(_, since)| since.elapsed())
     }
 
     // ---- Certificates and votes ----

@@ -256,6 +256,18 @@ impl Cluster {
         self.members[n].node.take().expect("running").stop().expect("stops cleanly");
     }
 
+    /// The audit of each stopped executor finds nothing wrong, and the same last header.
+    pub fn assert_audits_clean(&self) {
+        let audited = |member: &Member| {
+            let report = audit::verify(&member.dir, &mut |_| {}).expect("audited");
+            assert!(report.ok, "the audit found {:?}", report.first_error);
+            assert!(report.transactions > 0);
+            report.header_hash
+        };
+        let hashes: Vec<_> = self.members.iter().map(audited).collect();
+        assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "{hashes:?}");
+    }
+
     pub fn stop_all(&mut self) {
         for n in self.running() {
             self.stop(n);
