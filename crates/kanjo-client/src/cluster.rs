@@ -1,4 +1,4 @@
-//! What a node says about its cluster, and finding the node that takes transactions.
+//! What a node says about its cluster.
 
 use crate::client::Client;
 use crate::error::ClientError;
@@ -14,21 +14,6 @@ impl Client {
     /// Any [`ClientError`].
     pub fn cluster(&self) -> Result<ClusterStatus, ClientError> {
         self.transport.get_json("/v1/cluster")
-    }
-
-    /// A client of the node that takes transactions, as far as this node knows one; of this node
-    /// itself when it is the one.
-    ///
-    /// # Errors
-    /// Any [`ClientError`].
-    pub fn leader(&self) -> Result<Option<Self>, ClientError> {
-        let status = self.cluster()?;
-        let Some(leader) = status.leader else { return Ok(None) };
-        if leader == status.me {
-            return Ok(Some(self.clone()));
-        }
-        let node = status.nodes.iter().find(|node| node.number == leader);
-        node.map(|node| Self::with_limits(&node.api, self.transport.limits)).transpose()
     }
 
     /// Roots of all tables at exactly one height; the node waits some seconds for one that is not

@@ -1,10 +1,11 @@
-//! Child processes of `kanjo cluster dev`: sentinels and nodes. They end with this process, however
+//! Child processes of `kanjo cluster dev`: sentinels, nodes, a gateway. They end with this process, however
 //! that comes about: their standard input is a pipe that closes with it.
 
 use crate::fail::{Done, Fail};
 use crate::member::MemberFile;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,6 +53,15 @@ impl Process {
         let mut command = Command::new(program);
         command.args(["node", "--json", "--stop-with-stdin", "--data"]).arg(dir);
         Self::spawn(file.certificate.name.clone(), &mut command, &dir.join("node.log"))
+    }
+
+    /// Starts a gateway to nodes: this program as `kanjo gateway`.
+    pub fn gateway(nodes: &[String], listen: SocketAddr, dir: &Path) -> Done<Self> {
+        let program = std::env::current_exe().map_err(|error| Fail::new("program", error))?;
+        let mut command = Command::new(program);
+        command.args(["gateway", "--json", "--stop-with-stdin", "--nodes", &nodes.join(",")]);
+        command.args(["--listen", &listen.to_string()]);
+        Self::spawn("the gateway".to_owned(), &mut command, &dir.join("gateway.log"))
     }
 
     /// Waits for the first line that it prints: a node prints it when it runs.

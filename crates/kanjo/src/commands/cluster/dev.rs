@@ -23,6 +23,7 @@ use kanjo_types::membership::MemberKind;
 use kanjo_types::signature::KeyKind;
 use kanjo_types::{Access, Amount, Genesis};
 use serde_json::json;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub struct DevArgs {
     /// Directory of everything.
     #[arg(long, value_name = "DIR", default_value = "./kanjo-cluster")]
     dir: PathBuf,
+    /// A gateway as well, on this address; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR")]
+    gateway: Option<SocketAddr>,
     /// The program of the sentinels; the one beside this program unless told otherwise.
     #[arg(long, value_name = "FILE")]
     sentinel: Option<PathBuf>,
@@ -97,10 +101,22 @@ pub fn run(ctx: &Context, args: &DevArgs) -> Done {
     }
     let apis: Vec<String> = running.iter().map(|one| one.file.certificate.api.clone()).collect();
     wait_ready(&apis)?;
-    announce(ctx, args, &running, is_new)?;
+    // Told to stop with the sentinels, after the nodes.
+    let gateway = gateway(args, &apis, &mut sentinels)?;
+    announce(ctx, args, &running, gateway.as_deref(), is_new)?;
     tend(&mut running, &mut sentinels, &told);
     stop(ctx, running, sentinels, &told);
     Ok(())
+}
+
+/// Starts the gateway, if one is wanted; gives its address.
+fn gateway(args: &DevArgs, apis: &[String], others: &mut Vec<Process>) -> Done<Option<String>> {
+    let Some(listen) = args.gateway else { return Ok(None) };
+    let mut process = Process::gateway(apis, listen, &args.dir)?;
+    let line = process.first_line()?;
+    others.push(process);
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+    Ok(told.get("api").and_then(|api| api.as_str()).map(str::to_owned))
 }
 
 /// The members whose directories are below `dir`, by name.
@@ -171,7 +187,13 @@ fn check_program(dir: &Path, members: &[(PathBuf, MemberFile)]) -> Done {
     Ok(())
 }
 
-fn announce(ctx: &Context, args: &DevArgs, running: &[Running], is_new: bool) -> Done {
+fn announce(
+    ctx: &Context,
+    args: &DevArgs,
+    running: &[Running],
+    gateway: Option<&str>,
+    is_new: bool,
+) -> Done {
     let first = running.first().ok_or_else(|| Fail::usage("a cluster has nodes"))?;
     let api = &first.file.certificate.api;
     let client = kanjo_client::Client::new(api)?;
@@ -186,7 +208,7 @@ fn announce(ctx: &Context, args: &DevArgs, running: &[Running], is_new: bool) ->
         let nodes: Vec<_> = running.iter().map(node).collect();
         let json = json!({
             "chain": status.chain, "home": ctx.home.directory(), "dir": args.dir, "new": is_new,
-            "api": api, "nodes": nodes,
+            "api": api, "nodes": nodes, "gateway": gateway,
         });
         crate::text::line(&json.to_string());
         return Ok(());
@@ -201,6 +223,9 @@ fn announce(ctx: &Context, args: &DevArgs, running: &[Running], is_new: bool) ->
         "  operator   an unencrypted key in {}/keys; it governs the cluster",
         ctx.home.directory().display()
     );
+    if let Some(gateway) = gateway {
+        say!("  gateway    {gateway}: clients may speak to it as to a node");
+    }
     say!();
     print_short(&status);
     say!();
@@ -272,7 +297,7 @@ fn tend(running: &mut [Running], sentinels: &mut [Process], told: &Told) {
         }
         for sentinel in sentinels.iter_mut() {
             if let Some(status) = sentinel.has_ended() {
-                note(&format!("{} ended ({status}); its node can't vote", sentinel.name));
+                note(&format!("{} ended ({status})", sentinel.name));
             }
         }
         std::thread::sleep(LOOK_EVERY);
