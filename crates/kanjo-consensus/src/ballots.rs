@@ -226,15 +226,12 @@ impl Ballots {
     }
 
     /// Takes the votes of a certificate that another node sent.
-    pub fn votes_of(
-        &mut self,
-        height: u64,
-        header: Hash,
-        certificate: &Certificate,
-    ) -> Vec<Event> {
+    pub fn votes_of(&mut self, height: u64, header: Hash, certificate: &Certificate) -> Vec<Event> {
         let epoch = certificate.epoch;
         let votes = certificate.votes.iter().take(MEMBERS_MAX);
-        votes.flat_map(|vote| self.vote(&SignedVote { epoch, height, header, vote: *vote })).collect()
+        votes
+            .flat_map(|vote| self.vote(&SignedVote { epoch, height, header, vote: *vote }))
+            .collect()
     }
 
     fn keep_early(&mut self, vote: &SignedVote) {
@@ -313,9 +310,8 @@ impl Ballots {
             }
             events.push(Event::Certified { height, header, certificate: certificate.clone() });
             for (voted, votes) in entry.votes.iter().filter(|(voted, _)| **voted != header) {
-                let differs = |vote: &Vote| {
-                    doubt(height, (*voted, *vote), (header, certificate.clone()))
-                };
+                let differs =
+                    |vote: &Vote| doubt(height, (*voted, *vote), (header, certificate.clone()));
                 events.extend(votes.values().map(differs));
             }
             self.next += 1;
@@ -329,7 +325,9 @@ impl Ballots {
         self.next_for_witness = self.next_for_witness.max(self.next);
         while !self.stopped {
             let height = self.next_for_witness;
-            let Some(header) = self.heights.get(&height).and_then(Height::for_witness) else { break };
+            let Some(header) = self.heights.get(&height).and_then(Height::for_witness) else {
+                break;
+            };
             events.push(Event::WitnessMaySign { height, header });
             self.next_for_witness += 1;
         }

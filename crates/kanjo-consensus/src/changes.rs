@@ -13,10 +13,15 @@ use openraft::{AsyncRuntime, ChangeMembers, EmptyNode, Raft};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Steps of one change: end an interrupted one, learners and voters, leave nodes out; and some
 /// more, when somebody else changes something between.
 const STEPS_MAX: usize = 8;
+
+/// How long to wait before trying again to end an interrupted change, and how often.
+const FINISH_WAIT: Duration = Duration::from_millis(20);
+const FINISH_TRIES_MAX: usize = 500;
 
 /// What there shall be.
 pub(crate) struct Goal {
@@ -118,10 +123,21 @@ impl<R: AsyncRuntime> Changes<R> {
         self.step(Change::AddNodes(added([node].iter())), true).await
     }
 
-    /// Ends a joint change that a leader before began; `None` when somebody is at it.
-    async fn finish(&self) -> Option<Result<(), EngineError>> {
-        let _turn = self.turn().ok()?;
-        Some(self.step(end_joint(), true).await)
+    /// Ends a joint change that a leader before began, if this node still leads and nobody else
+    /// makes a change.
+    async fn finish(&self) -> Result<(), EngineError> {
+        let _turn = self.turn()?;
+        for _ in 0..FINISH_TRIES_MAX {
+            if self.current().await?.get_joint_config().len() < 2 {
+                return Ok(());
+            }
+            match self.step(end_joint(), true).await {
+                // Until the joint entry itself is committed.
+                Err(EngineError::InProgress) => R::sleep(FINISH_WAIT).await,
+                other => return other,
+            }
+        }
+        Err(EngineError::InProgress)
     }
 }
 
@@ -133,7 +149,7 @@ pub(crate) fn finish_interrupted<R: AsyncRuntime>(changes: &Arc<Changes<R>>) {
     let changes = changes.clone();
     let finish = async move {
         // What fails is tried again when the engine's state changes next, by the leader of then.
-        if let Some(Err(error)) = changes.finish().await {
+        if let Err(error) = changes.finish().await {
             tracing::debug!(%error, "an interrupted change of voters is not ended yet");
         }
     };
@@ -144,9 +160,7 @@ fn stopped<R: AsyncRuntime>(error: Fatal<Types<R>>) -> EngineError {
     EngineError::Stopped(error.to_string())
 }
 
-fn refused<R: AsyncRuntime>(
-    error: RaftError<Types<R>, ClientWriteError<Types<R>>>,
-) -> EngineError {
+fn refused<R: AsyncRuntime>(error: RaftError<Types<R>, ClientWriteError<Types<R>>>) -> EngineError {
     match error {
         RaftError::Fatal(error) => stopped(error),
         RaftError::APIError(

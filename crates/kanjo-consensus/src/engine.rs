@@ -335,7 +335,10 @@ impl<R: AsyncRuntime> Engine<R> {
         learners: BTreeSet<u16>,
     ) -> Result<(), EngineError> {
         let wanted = |numbers: BTreeSet<u16>| numbers.into_iter().map(u64::from).collect();
-        self.inner.changes.change(&Goal { voters: wanted(voters), learners: wanted(learners) }).await
+        self.inner
+            .changes
+            .change(&Goal { voters: wanted(voters), learners: wanted(learners) })
+            .await
     }
 
     /// Lets a node follow, without a vote. A voter stays one.

@@ -23,10 +23,10 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use openraft::vote::RaftLeaderId;
 use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, Raft, RaftNetworkFactory, RaftNetworkV2,
 };
-use openraft::vote::RaftLeaderId;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
@@ -174,7 +174,8 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer<R> {
 
 /// Why there is no snapshot: asked for one, something is wrong with a log.
 pub(crate) fn no_snapshots() -> io::Error {
-    let text = "the engine makes no snapshots: logs are complete, and a new node copies blocks first";
+    let text =
+        "the engine makes no snapshots: logs are complete, and a new node copies blocks first";
     io::Error::new(io::ErrorKind::Unsupported, text)
 }
 

@@ -280,3 +280,150 @@ pub(crate) fn decode_handed<R: AsyncRuntime>(
     input.end()?;
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openraft::EntryPayload;
+    use openraft::entry::RaftEntry;
+    use openraft_rt_sim::SimRuntime;
+
+    type R = SimRuntime;
+
+    fn vote() -> LeaderVote {
+        LeaderVote::from_leader_id(leader_id_std::LeaderId::new(5, 2), true)
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads back, and no other length does.
+    fn only_whole<T: PartialEq + std::fmt::Debug>(
+        bytes: &Bytes,
+        value: &T,
+        decode: impl Fn(Bytes) -> Result<T, Malformed>,
+    ) {
+        assert_eq!(&decode(bytes.clone()).unwrap(), value);
+        for end in 0..bytes.len() {
+            assert!(decode(bytes.slice(..end)).is_err(), "the first {end} bytes");
+        }
+        let longer = [bytes.as_ref(), &[0]].concat();
+        assert!(decode(longer.into()).is_err());
+    }
+
+    fn entry(index: u64) -> Entry {
+        let mut entry = Entry::new(entry_id(5, index), EntryPayload::Blank);
+        entry.sign(2, [3; 64]);
+        entry
+    }
+
+    fn request(prev: Option<u64>, count: u64) -> AppendEntriesRequest<Types<R>> {
+        let first = prev.map_or(0, |prev| prev + 1);
+        AppendEntriesRequest {
+            vote: vote(),
+            prev_log_id: prev.map(|prev| entry_id(4, prev)),
+            leader_commit: Some(entry_id(4, 7)),
+            entries: (first..first + count).map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn appends_read_back_with_consecutive_indexes() {
+        for (prev, count) in [(Some(8), 3), (None, 2), (Some(8), 0)] {
+            let request = request(prev, count);
+            let bytes = encode_append(None, &request, &request.entries);
+            let parts = |r: AppendEntriesRequest<Types<R>>| {
+                (r.vote, r.prev_log_id, r.leader_commit, r.entries)
+            };
+            let decode = |bytes| decode_append::<R>(bytes).map(parts);
+            only_whole(&bytes, &parts(request), decode);
+        }
+    }
+
+    #[test]
+    fn the_form_of_an_append_is_pinned() {
+        let request = request(Some(8), 1);
+        let vote = "0500000000000000020001";
+        let prev = "0104000000000000000800000000000000";
+        let commit = "0104000000000000000700000000000000";
+        let entry = hex(request.entries[0].stored());
+        let text = [vote, prev, commit, "01000000", "4c000000", &entry].concat();
+        assert_eq!(hex(&encode_append(None, &request, &request.entries)), text);
+        let heartbeat = ["00", vote, prev, commit, "00000000"].concat();
+        assert_eq!(hex(&encode_append(Some(Elect::Heartbeat), &request, &[])), heartbeat);
+    }
+
+    #[test]
+    fn an_append_with_an_index_beyond_all_is_refused() {
+        let mut request = request(None, 1);
+        request.prev_log_id = Some(entry_id(1, u64::MAX));
+        let bytes = encode_append(None, &request, &request.entries);
+        assert!(decode_append::<R>(bytes).unwrap_err().to_string().contains("without end"));
+    }
+
+    #[test]
+    fn a_message_takes_as_many_entries_as_fit_and_at_least_one() {
+        use crate::entry::{ENTRY_HEAD_BYTES, Proposal};
+        let large = |index| {
+            let bytes = vec![0; ENTRY_BYTES_MAX - ENTRY_HEAD_BYTES].into();
+            let block = Proposal { header: kanjo_types::Hash::ZERO, bytes };
+            let mut entry = Entry::new(entry_id(5, index), EntryPayload::Normal(block));
+            entry.sign(2, [3; 64]);
+            entry
+        };
+        assert_eq!(entries_that_fit(&[]), 0);
+        assert_eq!(entries_that_fit(&[entry(1), entry(2)]), 2);
+        let entries = [large(1), large(2), entry(3)];
+        assert_eq!(entries_that_fit(&entries), 1);
+        let mut request = request(Some(0), 0);
+        request.entries = entries.to_vec();
+        assert!(encode_append(None, &request, &entries[..1]).len() <= APPEND_BYTES_MAX);
+    }
+
+    #[test]
+    fn answers_to_appends_read_back() {
+        for response in [
+            AppendEntriesResponse::Success,
+            AppendEntriesResponse::Conflict,
+            AppendEntriesResponse::HigherVote(vote()),
+        ] {
+            let bytes = encode_appended::<R>(&response).unwrap();
+            only_whole(&bytes, &response, decode_appended::<R>);
+        }
+    }
+
+    #[test]
+    fn ballots_and_answers_read_back() {
+        for last_log_id in [None, Some(entry_id(4, 9))] {
+            for leadership_transfer in [false, true] {
+                let request =
+                    VoteRequest::<Types<R>> { vote: vote(), last_log_id, leadership_transfer };
+                let bytes = encode_ballot(Elect::PreVote, &request);
+                let (kind, rest) = Elect::take(bytes).unwrap();
+                assert_eq!(kind, Elect::PreVote);
+                only_whole(&rest, &request, decode_ballot::<R>);
+                let vote_granted = leadership_transfer;
+                let answer = VoteResponse::<Types<R>> { vote: vote(), vote_granted, last_log_id };
+                only_whole(&encode_answer(&answer), &answer, decode_answer::<R>);
+            }
+        }
+        assert!(Elect::take(Bytes::from_static(&[3])).is_err());
+        assert!(Elect::take(Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn transfers_and_answers_read_back() {
+        let (last, none) = (Some(entry_id(4, 9)), None);
+        let request = TransferLeaderRequest::<Types<R>>::new(vote(), 6, last);
+        only_whole(&encode_transfer(&request), &request, decode_transfer::<R>);
+        let responses: [TransferLeaderResponse<Types<R>>; 3] = [
+            Ok(()),
+            Err(TransferLeaderError::VoteChanged { expected: vote(), actual: vote() }),
+            Err(TransferLeaderError::LogNotFlushed { expected: last, actual: none }),
+        ];
+        for response in responses {
+            only_whole(&encode_handed::<R>(&response), &response, decode_handed::<R>);
+        }
+    }
+}

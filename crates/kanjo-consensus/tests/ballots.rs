@@ -2,6 +2,7 @@
 
 use kanjo_consensus::ballots::{AHEAD_HEIGHTS, Ballots, Event, Expected, KEPT_HEIGHTS};
 use kanjo_consensus::vote::{SignedVote, VOTE_BYTES, decode_votes, encode_votes};
+use kanjo_types::PublicKey;
 use kanjo_types::block::{Vote, challenge, integrity_answer, vote_digest};
 use kanjo_types::hash::Hash;
 use kanjo_types::id::ChainId;
@@ -10,7 +11,6 @@ use kanjo_types::membership::{
 };
 use kanjo_types::signature::{KeyKind, SecretKey};
 use kanjo_types::standing::Links;
-use kanjo_types::PublicKey;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -115,7 +115,9 @@ fn more_than_half_makes_a_certificate_and_later_votes_strengthen_it() {
     assert_eq!(ballots.next_height(), 6);
     assert!(ballots.vote(&vote(&members, 0, 5, 0)).is_empty(), "the same vote again");
     let events = ballots.vote(&vote(&members, 1, 5, 0));
-    let [Event::Strengthened { height: 5, certificate }] = &events[..] else { panic!("{events:?}") };
+    let [Event::Strengthened { height: 5, certificate }] = &events[..] else {
+        panic!("{events:?}")
+    };
     assert_eq!(members.check(5, &header(5, 0), certificate).unwrap().signed_by.len(), 3);
     assert_eq!(ballots.certificate(5), Some((header(5, 0), certificate.clone())));
 }

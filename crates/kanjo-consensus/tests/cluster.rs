@@ -253,8 +253,7 @@ fn a_proposal_with_a_wrong_signature_is_not_appended() {
         let spoilt = Arc::new(AtomicU64::new(0));
         let count = spoilt.clone();
         *cluster.net.tamper.lock().unwrap() = Some(Box::new(move |_, to, topic, body| {
-            // One bit of the last byte: of a block's content, so its header's hash stays the same;
-            // of the signature, 100 bytes before the end of short ones. Flip one in the middle.
+            // A bit of the first entry's signature.
             if to != victim || topic != Topic::Append || body.len() < 200 {
                 return body;
             }
@@ -300,4 +299,83 @@ fn a_whole_cluster_that_lost_power_goes_on_in_a_new_term() {
         assert!(done.iter().all(|number| found.contains(number)));
         cluster.stop().await;
     });
+}
+
+#[test]
+fn a_leader_knows_who_is_silent_and_how_far_others_are() {
+    simulate(10, async {
+        let mut cluster = Cluster::start(3, 0).await;
+        let mut next = 0;
+        propose(&cluster, 10, &mut next).await;
+        let (leader, _) = cluster.leader().await;
+        let silent = (leader + 1) % 3;
+        let other = (leader + 2) % 3;
+        cluster.net.isolate(silent, [leader, other]);
+        sleep(ms(500)).await;
+        propose(&cluster, 10, &mut next).await;
+        sleep(ms(100)).await;
+        let engine = cluster.engine(leader);
+        let silences = engine.silences();
+        assert!(silences[&silent].unwrap() > ms(400), "{silences:?}");
+        assert!(silences[&other].unwrap() < ms(100), "{silences:?}");
+        let state = engine.now();
+        assert_eq!(state.progress[&other], state.last_log);
+        assert!(state.progress[&silent] < state.last_log);
+        assert!(cluster.engine(other).silences().is_empty());
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn whatever_happens_nothing_committed_is_lost_or_changed() {
+    for seed in 100..130 {
+        simulate(seed, async move {
+            let mut cluster = Cluster::start(3, 0).await;
+            let (mut next, mut random) = (0, seed);
+            let mut below = |bound: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (random >> 33) % bound
+            };
+            let mut done = BTreeSet::new();
+            for _ in 0..6 {
+                done.extend(propose(&cluster, 5 + below(30), &mut next).await);
+                *cluster.net.loss.lock().unwrap() = [0, 10, 30][usize::try_from(below(3)).unwrap()];
+                let node = u16::try_from(below(3)).unwrap();
+                let other = (node + 1) % 3;
+                match below(5) {
+                    0 => cluster.net.isolate(node, [other, (node + 2) % 3]),
+                    1 => cluster.net.cut(node, other),
+                    2 => {
+                        let lost = usize::try_from(below(20)).unwrap();
+                        cluster.crash(node, lost).await;
+                        sleep(ms(below(400))).await;
+                        cluster.up(node).await;
+                    }
+                    3 => {
+                        for id in 0..3 {
+                            cluster.crash(id, 5).await;
+                        }
+                        for id in 0..3 {
+                            cluster.up(id).await;
+                        }
+                    }
+                    _ => {
+                        let (leader, _) = cluster.leader().await;
+                        cluster.engine(leader).transfer_leader(node).await.unwrap();
+                    }
+                }
+                sleep(ms(below(300))).await;
+                cluster.agree();
+                cluster.net.heal();
+            }
+            *cluster.net.loss.lock().unwrap() = 0;
+            done.extend(propose(&cluster, 5, &mut next).await);
+            cluster.settled(done.len() as u64).await;
+            let entries = cluster.agree();
+            at_their_heights(&entries);
+            let found: BTreeSet<u64> = numbers(&entries).into_iter().collect();
+            assert!(found.is_superset(&done), "seed {seed}: a committed block is gone");
+            cluster.stop().await;
+        });
+    }
 }

@@ -12,14 +12,14 @@ use kanjo_consensus::entry::{Content, EntryHead, Proposal};
 use kanjo_consensus::log::{LogParts, Writing};
 use kanjo_store::faults::FaultyDisk;
 use kanjo_store::log::{BlockLog, LogOptions};
+use kanjo_types::PublicKey;
 use kanjo_types::block::{Certificate, HEADER_VERSION, Header, proposal_digest};
 use kanjo_types::hash::Hash;
 use kanjo_types::id::ChainId;
 use kanjo_types::signature::{KeyKind, SecretKey, verify};
 use kanjo_types::stored::{Block, encode_block};
-use kanjo_types::PublicKey;
-use openraft_rt_sim::SimRuntime;
 use openraft::AsyncRuntime;
+use openraft_rt_sim::SimRuntime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -122,9 +122,7 @@ impl Bus for Link {
             sleep(net.delay()).await;
             if net.passes(to, id) { answer } else { std::future::pending().await }
         };
-        Box::pin(async move {
-            R::timeout(ttl, call).await.unwrap_or(Err(BusError::Timeout))
-        })
+        Box::pin(async move { R::timeout(ttl, call).await.unwrap_or(Err(BusError::Timeout)) })
     }
 
     fn send(&self, _to: u16, _topic: Topic, _body: Bytes) {}
