@@ -108,7 +108,9 @@ fn test_programs() -> Step {
         // Without lists of packages nothing is found; with old ones it mostly is.
         let install = ["install", "--yes", "--no-install-recommends", package];
         let apt = |arguments: &[&str]| run(Command::new("apt-get").args(arguments));
-        apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install))).map_err(missing)?;
+        apt(&install)
+            .or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
+            .map_err(missing)?;
     }
     Ok(())
 }

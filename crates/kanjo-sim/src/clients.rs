@@ -65,7 +65,8 @@ impl Clients {
         while !self.is_stopped() {
             sleep(dice.micros(1_000, 30_000)).await;
             let from = number % self.accounts.max(1);
-            let to = (from + 1 + dice.below(self.accounts.saturating_sub(1))) % self.accounts.max(1);
+            let to =
+                (from + 1 + dice.below(self.accounts.saturating_sub(1))) % self.accounts.max(1);
             // Some of them are more than there is: they are recorded as failed.
             let amount = u128::from(dice.between(1, 3_000));
             let salt = self.salt.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +78,11 @@ impl Clients {
     }
 
     /// Sends a transaction until its end is known, or clients are stopped for good.
-    pub(crate) async fn send(&self, transaction: &SignedTransaction, dice: &Dice) -> Option<Outcome> {
+    pub(crate) async fn send(
+        &self,
+        transaction: &SignedTransaction,
+        dice: &Dice,
+    ) -> Option<Outcome> {
         let raw = Bytes::from(codec::to_bytes(transaction));
         let mut leader = None;
         self.sent.fetch_add(1, Ordering::Relaxed);

@@ -269,6 +269,11 @@ impl Cluster {
     fn admit(&mut self) {
         let number = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
         let Some(clients) = self.clients.clone().filter(|_| self.admitted < 2) else { return };
+        // Numbers are given in the order of admission: one after the other.
+        let members = self.scene.observer.membership().map_or(0, |known| known.members.len());
+        if members != self.nodes.len() {
+            return;
+        }
         self.admitted += 1;
         self.scene.trace.note(format!("n{number} is to be admitted"));
         self.add(number);
@@ -370,7 +375,7 @@ impl Node {
         member.kill();
         scene.net.leave(self.number);
         spawn(async move {
-            if let Some(engine) = member.engine() {
+            if let Some(engine) = member.take_engine() {
                 // An engine that waits for something that never comes is left to itself.
                 let _ = within(ms(2_000), engine.stop()).await;
             }

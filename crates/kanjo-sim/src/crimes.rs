@@ -28,6 +28,8 @@ use std::time::Duration;
 
 /// What is overheard and kept.
 const HEARD_MAX: usize = 64;
+/// An equivocator shows a second block at every so many heights.
+const SECOND_EVERY: u64 = 5;
 
 /// What a member does wrong. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,33 +231,43 @@ fn entries_of(body: &[u8]) -> Option<(usize, u64, u32)> {
     Some((at + 4, first, count))
 }
 
-/// Another block in place of the last one of a message, for some members.
+/// Another block in place of one of a message, for the upper half of the others.
 async fn second_block(member: &Arc<Member>, to: u16, body: Bytes) -> Bytes {
-    // Those with an odd number more than this one are shown the second block.
-    let is_victim = to.wrapping_sub(member.me) % 2 == 1;
-    if !is_victim || member.dice.below(4) > 0 {
+    let others = member.scene.net.others(member.me);
+    let is_victim = others.iter().rev().take(others.len() / 2).any(|other| *other == to);
+    if !is_victim {
         return body;
     }
     make_second(member, &body).await.unwrap_or(body)
 }
 
-async fn make_second(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
+/// The first entry of a message at a height that the crime is for: place, height, bytes.
+fn find_entry(body: &Bytes) -> Option<(usize, u64, Bytes)> {
     let (mut at, mut index, count) = entries_of(body)?;
-    for _ in 1..count {
+    for _ in 0..count {
         let length = u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?);
-        at += 4 + usize::try_from(length).ok()?;
+        let end = at + 4 + usize::try_from(length).ok()?;
+        if index % SECOND_EVERY == 0 {
+            return (end <= body.len()).then(|| (at, index, body.slice(at + 4..end)));
+        }
+        at = end;
         index += 1;
     }
-    let length = usize::try_from(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?)).ok()?;
-    let stored = body.slice(at + 4..at + 4 + length);
+    None
+}
+
+async fn make_second(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
+    let (at, index, stored) = find_entry(body)?;
     let entry = Entry::decode(index, stored.clone()).ok()?;
     let Content::Block(content) = entry.content() else { return None };
+    if entry.proposer() != member.me {
+        return None;
+    }
     let mut block = decode_block(content, member.scene.chain).ok()?;
     // The same payments a millisecond later: good in every other respect.
     block.header.time_ms += 1;
     let header = block.header.hash();
-    let term = entry.term();
-    let request = ProposalRequest { term, height: index, content: header };
+    let request = ProposalRequest { term: entry.term(), height: index, content: header };
     let counts = &member.scene.crimes;
     let signature = match member.sign_proposal(request).await {
         Some(signature) => {
@@ -265,7 +277,7 @@ async fn make_second(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
         }
         None => {
             counts.unsigned.fetch_add(1, Ordering::Relaxed);
-            member.note(format!("shows a second block at {index}, which the sentinel did not sign"));
+            member.note(format!("shows a second block at {index}, not signed by its sentinel"));
             *entry.signature()?
         }
     };
@@ -277,5 +289,6 @@ async fn make_second(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
     let mut message = Vec::from(body.get(..at)?);
     message.extend_from_slice(&u32::try_from(second.len()).ok()?.to_le_bytes());
     message.extend_from_slice(&second);
+    message.extend_from_slice(body.get(at + 4 + stored.len()..)?);
     Some(message.into())
 }

@@ -146,7 +146,8 @@ impl Net {
                 return Err(BusError::Unreachable { to, why: "down".to_owned() });
             };
             if self.comes_twice() {
-                let (again, member, body) = (self.dice.micros(10, 5_000), member.clone(), body.clone());
+                let (again, member, body) =
+                    (self.dice.micros(10, 5_000), member.clone(), body.clone());
                 spawn(async move {
                     sleep(again).await;
                     // Nobody waits for the second answer.

@@ -159,7 +159,8 @@ impl Observer {
             }
             None if height == state.finals.len() as u64 => {
                 state.finals.push(hash);
-                let block = block.and_then(|bytes| decode_block(bytes, self.genesis.chain_id()).ok());
+                let block =
+                    block.and_then(|bytes| decode_block(bytes, self.genesis.chain_id()).ok());
                 if let Some(block) = block {
                     let certificate = signed.certificate.clone();
                     state.learn(&self.trace, &Block { certificate, ..block });
@@ -234,9 +235,8 @@ impl Observer {
         let mut state = self.state.lock();
         let mut findings = Vec::new();
         for (height, headers) in state.votes.iter().filter(|(_, headers)| headers.len() > 1) {
-            let certified = headers.iter().filter(|(header, votes)| {
-                state.has_quorum(*height, header, votes)
-            });
+            let certified =
+                headers.iter().filter(|(header, votes)| state.has_quorum(*height, header, votes));
             let certified: Vec<&Hash> = certified.map(|(header, _)| header).collect();
             if certified.len() > 1 {
                 findings.push(format!("votes for two certificates at height {height}"));

@@ -117,7 +117,8 @@ impl Plan {
     pub fn settings(&self, number: u16, dice: &Dice) -> NodeSettings {
         let is_witness = number >= self.executors && number < self.executors + self.witnesses;
         let kind = if is_witness { MemberKind::Witness } else { MemberKind::Executor };
-        let crime = self.criminal.filter(|(criminal, _)| *criminal == number).map(|(_, crime)| crime);
+        let crime =
+            self.criminal.filter(|(criminal, _)| *criminal == number).map(|(_, crime)| crime);
         let ahead = i64::try_from(dice.below(self.skew_ms * 2 + 1)).unwrap_or(0);
         let skew_ms = ahead - i64::try_from(self.skew_ms).unwrap_or(0);
         NodeSettings { kind, skew_ms, crime }

@@ -74,7 +74,11 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(tip: u64, released: Option<SignedHeader>, membership: Arc<Membership>) -> Self {
+    pub(crate) fn new(
+        tip: u64,
+        released: Option<SignedHeader>,
+        membership: Arc<Membership>,
+    ) -> Self {
         let first = released.as_ref().map_or(0, |signed| signed.header.height + 1);
         Self {
             pending: BTreeMap::new(),
@@ -215,7 +219,8 @@ impl Finality {
             (Content::Blank, _) => "blank".to_owned(),
             (Content::Voters(_), _) => "voters".to_owned(),
         };
-        self.member.note(format!("committed {height} of n{by} in term {term}: {kind} {}", placed.hash));
+        self.member
+            .note(format!("committed {height} of n{by} in term {term}: {kind} {}", placed.hash));
         placed
     }
 
@@ -347,7 +352,8 @@ impl Finality {
                     self.witness_signs(height, header);
                 }
                 ballots::Event::BadVote { voter, height, why } => {
-                    self.member.note(format!("a vote of n{voter} at {height} does not count: {why}"));
+                    self.member
+                        .note(format!("a vote of n{voter} at {height} does not count: {why}"));
                     self.member.scene.crimes.count_bad_vote();
                 }
                 ballots::Event::Differs { notice } => {

@@ -59,7 +59,10 @@ pub(crate) struct Replay {
 
 /// A message to the maker.
 pub(crate) enum ToMaker {
-    Submit { raw: Bytes, reply: oneshot::Sender<Outcome> },
+    Submit {
+        raw: Bytes,
+        reply: oneshot::Sender<Outcome>,
+    },
     Notice(Notice, Vec<Statement>),
     Committed(Box<Replay>),
     /// Tell when nothing made before this is on its way any more.

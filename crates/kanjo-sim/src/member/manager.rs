@@ -26,7 +26,11 @@ const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
 pub(crate) enum ToManager {
-    Asked { from: u16, body: Bytes, reply: oneshot::Sender<Result<Bytes, String>> },
+    Asked {
+        from: u16,
+        body: Bytes,
+        reply: oneshot::Sender<Result<Bytes, String>>,
+    },
     Bring(Notice),
     /// Leave the quorum before a planned stop.
     Leave(oneshot::Sender<Result<(), String>>),
@@ -303,9 +307,9 @@ impl Manager {
         let Some(me) = membership.member(self.member.me) else { return };
         let away =
             matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
-        let is_behind = engine.committed.is_none_or(|committed| {
-            committed.saturating_sub(self.member.next_final()) > LAG_MAX
-        });
+        let is_behind = engine
+            .committed
+            .is_none_or(|committed| committed.saturating_sub(self.member.next_final()) > LAG_MAX);
         if self.leaving || !away || is_behind || engine.leader.is_none() {
             return;
         }

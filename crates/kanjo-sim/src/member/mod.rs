@@ -13,11 +13,11 @@
 //! [`Ledger`], the sentinel's guard, and the engine itself. A rule that changes there is changed
 //! here.
 
-mod open;
 pub(crate) mod finality;
 mod keeper;
 mod maker;
 mod manager;
+mod open;
 mod sealer;
 mod signer;
 
@@ -43,8 +43,8 @@ use kanjo_types::{Certificate, Hash, codec};
 use parking_lot::Mutex;
 use signer::ToSign;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -117,7 +117,7 @@ pub struct Member {
     pub(crate) recent: Mutex<BTreeMap<u64, SignedHeader>>,
     membership: Mutex<Arc<Membership>>,
     votes: Mutex<VecDeque<SignedVote>>,
-    engine: OnceLock<Engine<Rt>>,
+    engine: Mutex<Option<Engine<Rt>>>,
     /// Room for blocks made here and not final yet.
     pub(crate) flow: Arc<tokio::sync::Semaphore>,
     alive: AtomicBool,
@@ -178,8 +178,13 @@ impl Member {
     }
 
     /// The engine, once it runs.
-    pub(crate) fn engine(&self) -> Option<&Engine<Rt>> {
-        self.engine.get()
+    pub(crate) fn engine(&self) -> Option<Engine<Rt>> {
+        self.engine.lock().clone()
+    }
+
+    /// Gives the engine away: it and this member hold each other.
+    pub(crate) fn take_engine(&self) -> Option<Engine<Rt>> {
+        self.engine.lock().take()
     }
 
     /// The newest membership that this node has executed.
@@ -335,7 +340,8 @@ impl Member {
         }
         let from: u64 = codec::from_bytes(body).map_err(|error| error.to_string())?;
         let to = self.next_final().min(from.saturating_add(CERTIFICATES_MAX));
-        let signed: Vec<SignedHeader> = (from..to).map_while(|height| self.signed(height)).collect();
+        let signed: Vec<SignedHeader> =
+            (from..to).map_while(|height| self.signed(height)).collect();
         Ok(Bytes::from(codec::to_bytes(&signed)))
     }
 

@@ -34,8 +34,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Blocks made here that may be on their way.
@@ -168,7 +168,7 @@ pub async fn start(
         recent: Mutex::default(),
         membership: Mutex::new(membership.clone()),
         votes: Mutex::default(),
-        engine: OnceLock::new(),
+        engine: Mutex::default(),
         flow: Arc::new(tokio::sync::Semaphore::new(FLOW_BLOCKS)),
         alive: AtomicBool::new(true),
         ended: Mutex::default(),
@@ -182,8 +182,7 @@ pub async fn start(
         void,
         state: State::new(height, released, membership),
     };
-    let maker =
-        Maker::new(member.clone(), batches_in, height + 1, last.header.time_ms, next_due);
+    let maker = Maker::new(member.clone(), batches_in, height + 1, last.header.time_ms, next_due);
     let sealer = Sealer { member: member.clone(), history: frontier };
     spawn(finality.run(finality_out));
     spawn(maker.run(maker_out));
@@ -209,7 +208,7 @@ pub async fn start(
         member.kill();
         text(error)
     })?;
-    let _ = member.engine.set(engine.clone());
+    *member.engine.lock() = Some(engine.clone());
     spawn(propose(member.clone(), engine.clone(), proposals_out));
     spawn(watch_role(member.clone(), engine.clone()));
     spawn(Manager::new(member.clone(), engine).run(manager_out));

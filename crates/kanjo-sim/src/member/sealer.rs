@@ -69,8 +69,7 @@ impl Sealer {
         let BatchBlock { context, entries, effects, origin, membership } = block;
         let (header, bytes, difference, computed) = match &origin {
             Origin::Made => {
-                let (header, computed) =
-                    self.header(context, &entries, effects, self.member.me);
+                let (header, computed) = self.header(context, &entries, effects, self.member.me);
                 let bytes = encode(&header, &entries);
                 (header, bytes, None, computed)
             }
@@ -82,9 +81,8 @@ impl Sealer {
                 let producer = placed.header.producer;
                 let (header, computed) = self.header(context, &entries, effects, producer);
                 let same = header == placed.header && encode(&header, &entries) == *content;
-                let difference = (!same).then(|| {
-                    format!("the block at {} was computed otherwise", context.height)
-                });
+                let difference = (!same)
+                    .then(|| format!("the block at {} was computed otherwise", context.height));
                 (placed.header.clone(), Bytes::new(), difference, computed)
             }
         };
