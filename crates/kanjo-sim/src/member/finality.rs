@@ -48,7 +48,6 @@ struct Pending {
     /// The encoding of its block, if there is one that counts.
     block: Option<Bytes>,
     is_computed: bool,
-    is_vote_asked: bool,
 }
 
 /// A block on its way to the engine.
@@ -70,6 +69,8 @@ pub(crate) struct State {
     memberships: BTreeMap<u64, Arc<Membership>>,
     released: Option<SignedHeader>,
     sealed_to: u64,
+    /// The lowest height for which no votes are expected yet.
+    next_ask: u64,
     drained: Vec<oneshot::Sender<()>>,
 }
 
@@ -88,6 +89,7 @@ impl State {
             memberships: BTreeMap::from([(first, membership)]),
             released,
             sealed_to: tip,
+            next_ask: first,
             drained: Vec::new(),
         }
     }
@@ -167,16 +169,15 @@ impl Finality {
             placed: placed.clone(),
             block: block.clone(),
             is_computed: is_mine || self.member.is_witness,
-            is_vote_asked: false,
         };
         self.state.pending.insert(height, pending);
         if is_mine {
             self.state.made.remove(&height);
-            return self.may_vote(height);
+            return self.ask_votes();
         }
         if self.member.is_witness {
             self.witness_follows(height, block.as_ref(), &placed);
-            return self.may_vote(height);
+            return self.ask_votes();
         }
         if !self.state.made.is_empty() {
             if !is_broken(&self.member, Broken::NoRewind) {
@@ -247,9 +248,9 @@ impl Finality {
         let (header, hash) = (self.chain.last().clone(), self.chain.last_hash());
         let challenge = kanjo_types::block::challenge(&Hash::ZERO, &entry.signature);
         let placed = Placed { header, hash, challenge, void: None };
-        let pending = Pending { placed, block: None, is_computed: true, is_vote_asked: false };
+        let pending = Pending { placed, block: None, is_computed: true };
         self.state.pending.insert(0, pending);
-        self.may_vote(0);
+        self.ask_votes();
     }
 
     // ---- Own results ----
@@ -283,22 +284,29 @@ impl Finality {
             pending.is_computed = true;
         }
         self.state.waiting.push_back((height, sealed));
-        self.may_vote(height);
+        self.ask_votes();
+    }
+
+    /// Goes on with all heights that are committed and computed, in order: a sentinel never signs
+    /// below what it has signed.
+    fn ask_votes(&mut self) {
+        while self.expect_votes(self.state.next_ask) {
+            self.state.next_ask += 1;
+        }
     }
 
     /// Expects votes for a height that is committed and computed, and gives its own, unless a
-    /// certificate is there already.
-    fn may_vote(&mut self, height: u64) {
-        let Some(membership) = self.state.membership_at(height).cloned() else { return };
+    /// certificate is there already. False when it is too early.
+    fn expect_votes(&mut self, height: u64) -> bool {
+        let Some(membership) = self.state.membership_at(height).cloned() else { return false };
         // Whose votes count here was decided in the block below: that one comes first.
         if self.state.memberships.contains_key(&height) && self.next_release() < height {
-            return;
+            return false;
         }
-        let Some(pending) = self.state.pending.get_mut(&height) else { return };
-        if !pending.is_computed || pending.is_vote_asked {
-            return;
+        let Some(pending) = self.state.pending.get(&height) else { return false };
+        if !pending.is_computed {
+            return false;
         }
-        pending.is_vote_asked = true;
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
         let epoch = membership.epoch;
         let is_voter = membership.member(self.member.me).is_some_and(|me| me.votes());
@@ -309,6 +317,7 @@ impl Finality {
         if is_voter && !self.member.is_witness && !is_certified {
             self.ask_vote(epoch, height, hash, challenge);
         }
+        true
     }
 
     fn ask_vote(&self, epoch: u64, height: u64, header: Hash, challenge: Hash) {
@@ -444,9 +453,7 @@ impl Finality {
         if let Some(newest) = newest {
             self.state.memberships = self.state.memberships.split_off(&newest);
         }
-        if self.state.memberships.contains_key(&(height + 1)) {
-            self.may_vote(height + 1);
-        }
+        self.ask_votes();
         loop {
             match self.state.waiting.front() {
                 Some((needs, sealed)) if *needs == height && sealed.block.is_some() => {

@@ -106,7 +106,9 @@ impl Manager {
         self.follow_role(&engine);
         self.look_who_is_there();
         self.unstick(&engine).await;
-        if engine.role == Role::Leader {
+        if engine.role == Role::Leader && self.member.is_witness {
+            self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
         }
@@ -193,6 +195,19 @@ impl Manager {
             self.member.note(format!("voters were not changed: {error}"));
         }
         let _ = self.member.inboxes.maker.send(ToMaker::Resume);
+    }
+
+    /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
+    /// whole log, and hands over.
+    async fn step_aside(&mut self, engine: &EngineState) {
+        let membership = self.member.membership();
+        let executors = membership.voters().filter(|(_, member)| member.executes());
+        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
+        let is_up_to_date =
+            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
+        if executors.iter().any(is_up_to_date) {
+            self.hand_over(&executors).await;
+        }
     }
 
     async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
