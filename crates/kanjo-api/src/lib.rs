@@ -9,6 +9,7 @@
 //!   ([`ErrorBody`]).
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod frames;
 
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -28,6 +29,12 @@ use utoipa::ToSchema;
 
 /// Media type of the binary forms (requests of framed transactions, answers of Borsh outcomes).
 pub const BINARY_MEDIA_TYPE: &str = "application/octet-stream";
+
+/// Request header: the height that the answer must know at least. A node that is behind waits a
+/// little for it, and says `behind` when it does not come.
+pub const AT_LEAST_HEADER: &str = "kanjo-at-least";
+/// Request header: another node of the cluster passed this request on, so it goes no further.
+pub const FORWARDED_HEADER: &str = "kanjo-forwarded";
 
 /// Most transactions in one submit request.
 pub const SUBMIT_TRANSACTIONS_MAX: usize = 65_536;

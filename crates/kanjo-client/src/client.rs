@@ -25,7 +25,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client of the node at `url`, such as `http://127.0.0.1:8480`. Does not connect yet.
+    /// A client of the node or gateway at `url`, such as `http://127.0.0.1:8480`, or of several of
+    /// one ledger, with commas between them: when one can't be reached, the next is spoken to. Does
+    /// not connect yet.
     ///
     /// # Errors
     /// [`ClientError::BadUrl`].
@@ -41,7 +43,7 @@ impl Client {
         Ok(Self { transport: Transport::new(url, limits)? })
     }
 
-    /// The node's address.
+    /// The address of the node that is spoken to.
     #[must_use]
     pub fn url(&self) -> &str {
         self.transport.base()

@@ -36,6 +36,7 @@
 
 mod attribute;
 mod client;
+mod cluster;
 mod cosign;
 mod draft;
 mod error;

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! send ─▶ answer                                    done
-//!      ─▶ connection lost ─▶ wait ─▶ send the same bytes again (bounded)
-//!                                     ─▶ already_used ─▶ taken the first time: fetch the outcome
-//!                                     ─▶ anything else                done
+//!      ─▶ connection lost, no leader, overloaded ─▶ wait ─▶ send the same bytes again (bounded),
+//!             │                                            to the next address if there are several
+//!             └─▶ already_used ─▶ taken the first time: fetch the outcome
+//!             └─▶ refused for another reason ─▶ is there a receipt all the same? else done
 //! ```
 //! A refusal `already_used` on the *first* attempt is the caller's own repetition and is given as
 //! it is.
@@ -36,15 +37,19 @@ impl Client {
             .map_err(|error| self.transport.bad_answer(&format!("can't write JSON: {error}")))?;
         let content = Content { media_type: "application/json", bytes: &bytes };
         let (answer, sent_before) = self.send(content, Accept::Json);
-        let used = |error: &ClientError| error.code() == Some(Refusal::AlreadyUsed.code());
-        match answer {
-            Ok(answer) => {
-                let outcome: SubmitOutcome = self.transport.parse_json(&answer)?;
-                if sent_before && is_used(&outcome) { self.recorded(id) } else { Ok(outcome) }
-            }
-            Err(error) if sent_before && used(&error) => self.recorded(id),
-            Err(error) => Err(error),
-        }
+        let outcome = match answer {
+            Ok(answer) => self.transport.parse_json::<SubmitOutcome>(&answer)?,
+            Err(error) if sent_before => match refusal_of(&error) {
+                Some(refusal) if is_used(refusal) => self.recorded(id)?,
+                Some(refusal) if may_be_late(refusal) => {
+                    self.transaction(id).map(|view| view.outcome()).map_err(|_| error)?
+                }
+                _ => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        self.note(std::slice::from_ref(&outcome));
+        Ok(outcome)
     }
 
     /// Submits many transactions in one request: `frames` as `kanjo_api::frames` defines them.
@@ -54,35 +59,81 @@ impl Client {
     /// Any [`ClientError`]; see [`Client::submit`].
     pub fn submit_frames(&self, frames: &[u8]) -> Result<SubmitAnswer, ClientError> {
         let content = Content { media_type: BINARY_MEDIA_TYPE, bytes: frames };
-        let (answer, sent_before) = self.send(content, Accept::Binary);
-        let answer: SubmitAnswer = codec::from_bytes(&answer?)
-            .map_err(|error| self.transport.bad_answer(&error.to_string()))?;
-        if sent_before && answer.outcomes.iter().any(is_used) {
-            return self.resolve_used(frames, answer);
+        let limits = &self.transport.limits;
+        let mut known: Vec<SubmitOutcome> = Vec::new();
+        let mut is_repeated = false;
+        let mut attempt = 0;
+        loop {
+            std::thread::sleep(limits.wait_before(attempt));
+            attempt += 1;
+            let base = self.transport.base().to_owned();
+            let (answer, sent_before) = self.send(content, Accept::Binary);
+            is_repeated |= sent_before;
+            let mut answer: SubmitAnswer = codec::from_bytes(&answer?)
+                .map_err(|error| self.transport.bad_answer(&error.to_string()))?;
+            // What was recorded at an earlier attempt stays so.
+            for (now, before) in answer.outcomes.iter_mut().zip(known) {
+                if matches!(before, SubmitOutcome::Recorded { .. }) {
+                    *now = before;
+                }
+            }
+            let has = |wanted: fn(Refusal) -> bool| {
+                answer.outcomes.iter().any(|outcome| refused(outcome).is_some_and(wanted))
+            };
+            if has(|refusal| refusal == Refusal::NoLeader) && attempt < limits.attempts {
+                known = answer.outcomes;
+                is_repeated = true;
+                self.transport.go_on_from(&base);
+                continue;
+            }
+            if is_repeated && has(|refusal| is_used(refusal) || may_be_late(refusal)) {
+                answer = self.resolve(frames, answer)?;
+            }
+            self.note(&answer.outcomes);
+            return Ok(answer);
         }
-        Ok(answer)
+    }
+
+    /// Answers from here on know these outcomes.
+    fn note(&self, outcomes: &[SubmitOutcome]) {
+        let height = |outcome: &SubmitOutcome| match outcome {
+            SubmitOutcome::Recorded { height, .. } => *height,
+            SubmitOutcome::Refused { .. } => 0,
+        };
+        self.transport.note_height(outcomes.iter().map(height).max().unwrap_or(0));
     }
 
     /// The second value tells whether an earlier attempt may have been received.
     fn send(&self, content: Content<'_>, accept: Accept) -> (Result<Vec<u8>, ClientError>, bool) {
         let limits = &self.transport.limits;
+        let has_others = self.transport.has_others();
         let mut sent_before = false;
         let mut attempt = 0;
         loop {
             std::thread::sleep(limits.wait_before(attempt));
             attempt += 1;
-            let may_repeat = attempt < limits.attempts;
+            let may_repeat = attempt < self.transport.attempts();
+            let base = self.transport.base().to_owned();
             match self.transport.post_once(PATH, content, accept) {
                 Ok(answer) => return (Ok(answer), sent_before),
                 Err(Lost::Unknown(_)) if may_repeat => sent_before = true,
-                Err(Lost::NotSent(_)) if may_repeat && sent_before => {}
-                Err(Lost::Final(error)) if may_repeat && is_overloaded(&error) => {}
+                Err(Lost::NotSent(_)) if may_repeat && (sent_before || has_others) => {}
+                Err(Lost::Final(error)) if may_repeat && error.code() == Some(UNKNOWN) => {
+                    sent_before = true;
+                }
+                Err(Lost::Final(error)) if may_repeat && is_for_later(&error, has_others) => {
+                    // A busy node is no reason to go to another one.
+                    if refusal_of(&error) == Some(Refusal::Overloaded) {
+                        continue;
+                    }
+                }
                 Err(lost) => return (Err(lost.into_error()), sent_before),
             }
+            self.transport.go_on_from(&base);
         }
     }
 
-    fn resolve_used(
+    fn resolve(
         &self,
         frames_sent: &[u8],
         mut answer: SubmitAnswer,
@@ -90,12 +141,15 @@ impl Client {
         let ranges = frames::split(frames_sent)
             .map_err(|_| self.transport.bad_answer("an answer to something that is not frames"))?;
         for (outcome, range) in answer.outcomes.iter_mut().zip(ranges) {
-            if !is_used(outcome) {
-                continue;
-            }
+            let Some(refusal) = refused(outcome) else { continue };
             let raw = frames_sent.get(range).unwrap_or_default();
-            if let Ok((_, id)) = decode_signed(raw) {
+            let Ok((_, id)) = decode_signed(raw) else { continue };
+            if is_used(refusal) {
                 *outcome = self.recorded(id)?;
+            } else if may_be_late(refusal)
+                && let Ok(view) = self.transaction(id)
+            {
+                *outcome = view.outcome();
             }
         }
         Ok(answer)
@@ -121,10 +175,45 @@ impl Client {
     }
 }
 
-fn is_used(outcome: &SubmitOutcome) -> bool {
-    matches!(outcome, SubmitOutcome::Refused { refusal: Refusal::AlreadyUsed, .. })
+/// Code of an answer that leaves open what became of the request.
+const UNKNOWN: &str = "outcome_unknown";
+
+fn refused(outcome: &SubmitOutcome) -> Option<Refusal> {
+    match outcome {
+        SubmitOutcome::Refused { refusal, .. } => Some(*refusal),
+        SubmitOutcome::Recorded { .. } => None,
+    }
 }
 
-fn is_overloaded(error: &ClientError) -> bool {
-    error.code() == Some(Refusal::Overloaded.code())
+fn refusal_of(error: &ClientError) -> Option<Refusal> {
+    let code = error.code()?;
+    Refusal::ALL.iter().copied().find(|refusal| refusal.code() == code)
+}
+
+fn is_used(refusal: Refusal) -> bool {
+    refusal == Refusal::AlreadyUsed
+}
+
+/// A transaction that an earlier attempt brought to the ledger may meet these at a later one: it
+/// has expired since, or its author has other keys.
+fn may_be_late(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::Expired
+            | Refusal::ValidTooLong
+            | Refusal::UnknownAuthor
+            | Refusal::SignatureCount
+            | Refusal::SignatureOrder
+            | Refusal::UnknownKey
+            | Refusal::BadSignature
+    )
+}
+
+/// May the same bytes do better a moment later, or at another address?
+fn is_for_later(error: &ClientError, has_others: bool) -> bool {
+    match refusal_of(error) {
+        Some(Refusal::Overloaded | Refusal::NoLeader) => true,
+        Some(Refusal::Stopping) => has_others,
+        _ => has_others && error.code() == Some("witness"),
+    }
 }

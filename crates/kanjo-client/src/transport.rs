@@ -1,8 +1,10 @@
 //! HTTP under the typed calls: one agent with kept connections, bounded answers, mapped errors.
 
 use crate::error::ClientError;
-use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody};
+use kanjo_api::{AT_LEAST_HEADER, BINARY_MEDIA_TYPE, ErrorBody};
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
@@ -85,17 +87,28 @@ pub(crate) struct Content<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// One node's address and the connections to it.
+/// Most addresses of one client.
+const ADDRESSES_MAX: usize = 64;
+
+/// The addresses of nodes or gateways of one ledger, and the connections to them. One is spoken to
+/// at a time; when it fails, the next.
 #[derive(Debug, Clone)]
 pub(crate) struct Transport {
     agent: Agent,
-    base: String,
+    bases: Arc<[String]>,
+    /// Which of them is spoken to, counted on and on.
+    turn: Arc<AtomicUsize>,
+    /// The highest block that an outcome spoke of: answers must know it.
+    height: Arc<AtomicU64>,
     pub(crate) limits: Limits,
 }
 
 impl Transport {
     pub(crate) fn new(url: &str, limits: Limits) -> Result<Self, ClientError> {
-        let base = check_url(url)?;
+        let bases = url.split(',').map(check_url).collect::<Result<Vec<_>, _>>()?;
+        if bases.len() > ADDRESSES_MAX {
+            return Err(bad_url(url, "at most 64 addresses"));
+        }
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -106,21 +119,51 @@ impl Transport {
             .proxy(None)
             .build()
             .new_agent();
-        Ok(Self { agent, base, limits })
+        Ok(Self {
+            agent,
+            bases: bases.into(),
+            turn: Arc::default(),
+            height: Arc::default(),
+            limits,
+        })
     }
 
+    /// The address that is spoken to.
     pub(crate) fn base(&self) -> &str {
-        &self.base
+        let turn = self.turn.load(Ordering::Relaxed);
+        self.bases.get(turn % self.bases.len().max(1)).map_or("", String::as_str)
+    }
+
+    /// Are there several addresses?
+    pub(crate) fn has_others(&self) -> bool {
+        self.bases.len() > 1
+    }
+
+    /// Speaks to the next address, unless another thread went on from `failed` already.
+    pub(crate) fn go_on_from(&self, failed: &str) {
+        if self.has_others() && self.base() == failed {
+            self.turn.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often something is tried at most: each address once at least.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.limits.attempts.max(u32::try_from(self.bases.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Later answers must know this block.
+    pub(crate) fn note_height(&self, height: u64) {
+        self.height.fetch_max(height, Ordering::AcqRel);
     }
 
     /// Sends a question once.
     pub(crate) fn get_once(&self, path: &str) -> Result<Vec<u8>, Lost> {
-        let request = self
-            .agent
-            .get(format!("{}{path}", self.base))
-            .config()
-            .timeout_global(Some(self.limits.read))
-            .build();
+        let mut request = self.agent.get(format!("{}{path}", self.base()));
+        let height = self.height.load(Ordering::Acquire);
+        if height > 0 {
+            request = request.header(AT_LEAST_HEADER, height.to_string());
+        }
+        let request = request.config().timeout_global(Some(self.limits.read)).build();
         let answer = request.call().map_err(|error| self.lost(error, self.limits.read))?;
         self.read_answer(answer, self.limits.read)
     }
@@ -138,7 +181,7 @@ impl Transport {
         };
         let request = self
             .agent
-            .post(format!("{}{path}", self.base))
+            .post(format!("{}{path}", self.base()))
             .header("accept", accept)
             .content_type(content.media_type)
             .config()
@@ -151,15 +194,19 @@ impl Transport {
 
     /// Opens a stream of server-sent events, which has no end and so no overall time limit.
     pub(crate) fn open_stream(&self, path: &str) -> Result<ureq::BodyReader<'static>, ClientError> {
+        let base = self.base().to_owned();
         let request = self
             .agent
-            .get(format!("{}{path}", self.base))
+            .get(format!("{base}{path}"))
             .header("accept", "text/event-stream")
             .config()
             .timeout_recv_response(Some(self.limits.read))
             .build();
-        let answer =
-            request.call().map_err(|error| self.lost(error, self.limits.read).into_error())?;
+        let answer = request.call().map_err(|error| {
+            let error = self.lost(error, self.limits.read).into_error();
+            self.go_on_from(&base);
+            error
+        })?;
         if answer.status() != StatusCode::OK {
             let refused = self.read_answer(answer, self.limits.read);
             return Err(refused
@@ -169,18 +216,28 @@ impl Transport {
         Ok(answer.into_body().into_with_config().limit(u64::MAX).reader())
     }
 
-    /// Asks, and asks again after a lost connection, within the limits.
+    /// Asks, and asks again after a lost connection, within the limits. With several addresses the
+    /// next one is asked, first without a wait.
     pub(crate) fn get(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        let mut attempt = 0;
+        let others = u32::try_from(self.bases.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let mut attempt = 0u32;
         loop {
-            std::thread::sleep(self.limits.wait_before(attempt));
+            std::thread::sleep(self.limits.wait_before(attempt.saturating_sub(others)));
             attempt += 1;
-            match self.get_once(path) {
+            let base = self.base().to_owned();
+            let lost = match self.get_once(path) {
                 Ok(bytes) => return Ok(bytes),
-                Err(Lost::Unknown(ClientError::Unreachable { .. }))
-                    if attempt < self.limits.attempts => {}
-                Err(lost) => return Err(lost.into_error()),
+                Err(lost) => lost,
+            };
+            let again = match &lost {
+                Lost::Unknown(ClientError::Unreachable { .. }) => attempt < self.attempts(),
+                Lost::NotSent(_) | Lost::Unknown(_) => attempt <= others,
+                Lost::Final(error) => error.is_temporary() && attempt <= others,
+            };
+            if !again {
+                return Err(lost.into_error());
             }
+            self.go_on_from(&base);
         }
     }
 
@@ -194,7 +251,7 @@ impl Transport {
     }
 
     pub(crate) fn bad_answer(&self, problem: &str) -> ClientError {
-        ClientError::BadAnswer { url: self.base.clone(), problem: problem.to_owned() }
+        ClientError::BadAnswer { url: self.base().to_owned(), problem: problem.to_owned() }
     }
 
     fn read_answer(&self, answer: Response<Body>, allowed: Duration) -> Result<Vec<u8>, Lost> {
@@ -224,9 +281,9 @@ impl Transport {
 
     fn lost(&self, error: ureq::Error, allowed: Duration) -> Lost {
         let unreachable =
-            |reason: String| ClientError::Unreachable { url: self.base.clone(), reason };
+            |reason: String| ClientError::Unreachable { url: self.base().to_owned(), reason };
         let timeout = |allowed: Duration| ClientError::Timeout {
-            url: self.base.clone(),
+            url: self.base().to_owned(),
             after_ms: u64::try_from(allowed.as_millis()).unwrap_or(u64::MAX),
         };
         match error {
@@ -252,9 +309,13 @@ impl Transport {
     }
 }
 
+fn bad_url(url: &str, problem: &'static str) -> ClientError {
+    ClientError::BadUrl { url: url.chars().take(200).collect(), problem }
+}
+
 /// Accepts `http://host[:port]` with an optional trailing slash.
 fn check_url(url: &str) -> Result<String, ClientError> {
-    let bad = |problem| ClientError::BadUrl { url: url.chars().take(200).collect(), problem };
+    let bad = |problem| bad_url(url, problem);
     let trimmed = url.trim().trim_end_matches('/');
     if trimmed.starts_with("https://") {
         return Err(bad("this client speaks plain HTTP; put a TLS proxy or tunnel in between"));

@@ -30,8 +30,8 @@ pub const AHEAD_HEIGHTS: u64 = 1_024;
 pub const KEPT_HEIGHTS: u64 = 64;
 /// Votes of one voter that may wait for one height: a lie and the truth.
 const EARLY_VOTES_MAX: usize = 2;
-/// Headers that are told apart at one height; votes for more are dropped.
-const HEADERS_MAX: usize = 16;
+/// Headers that one voter may vote for at one height: the second one proves its guilt.
+const HEADERS_MAX: usize = 2;
 
 /// What this node knows of a height.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,7 +258,10 @@ impl Ballots {
             events.push(Event::BadVote { voter, height, why });
             return;
         }
-        if entry.votes.len() >= HEADERS_MAX && !entry.votes.contains_key(&header) {
+        let voted = entry.votes.values().filter(|votes| votes.contains_key(&voter)).count();
+        if voted >= HEADERS_MAX {
+            let why = format!("it voted for {voted} other headers at this height");
+            events.push(Event::BadVote { voter, height, why });
             return;
         }
         entry.votes.entry(header).or_default().insert(voter, vote.vote);

@@ -37,6 +37,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
+/// Proposals, and calls of other nodes, that may wait for the engine.
+const PROPOSALS_WAITING_MAX: u64 = 256;
+
 /// How the engine behaves. Times are milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
@@ -75,6 +78,9 @@ impl EngineConfig {
             election_timeout_min: self.election_min_ms,
             election_timeout_max: self.election_max_ms,
             max_payload_entries: self.entries_per_append,
+            max_append_entries: Some(self.entries_per_append),
+            // Whoever proposes more waits.
+            api_channel_size: Some(PROPOSALS_WAITING_MAX),
             // Logs are complete, so nobody ever needs a snapshot.
             snapshot_policy: SnapshotPolicy::Never,
             replication_lag_threshold: u64::MAX,
@@ -200,6 +206,8 @@ struct Inner<R: AsyncRuntime> {
     changes: Arc<Changes<R>>,
     reader: LogReader,
     state: StateReceiver<R>,
+    /// Says that the state machine has let go of its files.
+    gone: Mutex<Option<oneshot::Receiver<()>>>,
     /// Threads to wait for at the end.
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// Ends the engine's own thread, if it has one.
@@ -229,7 +237,9 @@ impl<R: AsyncRuntime> Engine<R> {
             Log::<R>::open(id, log, Some(&genesis), notary, config.writing).map_err(start_error)?;
         let reader = log.reader();
         let threads = Mutex::new(log.closed().into_iter().collect());
-        let machine = Machine::new(&reader, history, applied, sink).map_err(start_error)?;
+        let (machine, gone) =
+            Machine::new(&reader, history, applied, sink).map_err(start_error)?;
+        let gone = Mutex::new(Some(gone));
         let append_timeout = Duration::from_millis(config.append_timeout_ms);
         let network = Network { id, bus, append_timeout, runtime: PhantomData };
         let raft = Raft::new(u64::from(id), Arc::new(of_engine), network, log, machine);
@@ -239,7 +249,7 @@ impl<R: AsyncRuntime> Engine<R> {
         let changes = Arc::new(Changes::new(raft.clone()));
         drop(R::spawn(follow::<R>(raft.metrics(), sender, Arc::downgrade(&changes))));
         let end = Mutex::new(None);
-        let inner = Inner { id, raft, server, changes, reader, state, threads, end };
+        let inner = Inner { id, raft, server, changes, reader, state, gone, threads, end };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -370,6 +380,11 @@ impl<R: AsyncRuntime> Engine<R> {
     pub async fn stop(&self) {
         // An engine that has stopped by itself says so again; there is nothing to do about it.
         let _ = self.inner.raft.shutdown().await;
+        let gone = self.inner.gone.lock().take();
+        if let Some(gone) = gone {
+            // It says so by being dropped.
+            let _ = gone.await;
+        }
         drop(self.inner.end.lock().take());
         let threads = std::mem::take(&mut *self.inner.threads.lock());
         for thread in threads {
@@ -426,6 +441,9 @@ async fn follow<R: AsyncRuntime>(
         }
         sender.send_if_different(state);
         if metrics.changed().await.is_err() {
+            let mut state = state_of::<R>(&metrics.borrow_and_update());
+            state.role = Role::Stopped;
+            sender.send_if_different(state);
             return;
         }
     }

@@ -12,6 +12,7 @@ use openraft::{AsyncRuntime, OptionalSend, RaftSnapshotBuilder};
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Knows how far the node has come; the state itself is the node's.
 pub(crate) struct Machine<R> {
@@ -19,17 +20,20 @@ pub(crate) struct Machine<R> {
     voters: StoredVoters,
     history: VoterHistory,
     sink: Arc<dyn Sink>,
+    /// Dropped last: then the files are free.
+    _alive: oneshot::Sender<()>,
     runtime: PhantomData<fn() -> R>,
 }
 
 impl<R: AsyncRuntime> Machine<R> {
-    /// `applied` is the height up to which the node has its state.
+    /// `applied` is the height up to which the node has its state. The receiver says when the
+    /// machine is gone.
     pub(crate) fn new(
         reader: &LogReader,
         history: VoterHistory,
         applied: Option<u64>,
         sink: Arc<dyn Sink>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let (mut id, mut voters) = (None, StoredVoters::default());
         if let Some(height) = applied {
             let entry = reader.entry(height)?.ok_or_else(|| {
@@ -38,7 +42,8 @@ impl<R: AsyncRuntime> Machine<R> {
             id = Some(entry.id());
             voters = history.at(height, reader)?;
         }
-        Ok(Self { applied: id, voters, history, sink, runtime: PhantomData })
+        let (_alive, gone) = oneshot::channel();
+        Ok((Self { applied: id, voters, history, sink, _alive, runtime: PhantomData }, gone))
     }
 }
 

@@ -23,7 +23,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::vote::RaftLeaderId;
+use openraft::vote::{RaftLeaderId, RaftVote};
 use openraft::{
     AsyncRuntime, EmptyNode, OptionalSend, RPCTypes, Raft, RaftNetworkFactory, RaftNetworkV2,
 };
@@ -229,15 +229,20 @@ impl<R: AsyncRuntime> Server<R> {
     async fn append(&self, from: u16, body: Bytes) -> Result<Bytes, String> {
         let request = wire::decode_append(body).map_err(text)?;
         same_node(from, &request.vote)?;
-        request.entries.iter().try_for_each(|entry| self.check(from, entry))?;
+        let term = request.vote.leader_id().term();
+        request.entries.iter().try_for_each(|entry| self.check(from, term, entry))?;
         let response = self.raft.append_entries(request).await.map_err(text)?;
         wire::encode_appended(&response)
     }
 
-    fn check(&self, from: u16, entry: &Entry) -> Result<(), String> {
+    fn check(&self, from: u16, term: u64, entry: &Entry) -> Result<(), String> {
         if entry.index() == 0 {
             let same = *entry == self.genesis;
             return same.then_some(()).ok_or_else(|| "another genesis".to_owned());
+        }
+        let (of, proposer) = (entry.term(), entry.proposer());
+        if of > term || (of == term && proposer != from) {
+            return Err(format!("member {from} leads term {term}; the entry is of {proposer}, {of}"));
         }
         let head = entry.head().ok_or_else(|| "an entry without a signature".to_owned())?;
         self.check.check(from, &head)

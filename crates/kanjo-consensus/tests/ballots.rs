@@ -276,6 +276,23 @@ fn two_quorums_are_reported_and_certify_once() {
 }
 
 #[test]
+fn a_voter_that_signs_everything_keeps_nobody_from_certifying() {
+    let members = executors(3);
+    let mut ballots = Ballots::new(chain(), 0);
+    ballots.expect(0, expected(&members, 0, Some(0)));
+    let mut refused = 0;
+    for which in 1..40 {
+        let events = ballots.vote(&vote(&members, 2, 0, which));
+        refused += events.iter().filter(|e| matches!(e, Event::BadVote { voter: 2, .. })).count();
+    }
+    assert_eq!(refused, 37, "two are kept, as proof");
+    ballots.vote(&vote(&members, 0, 0, 0));
+    let events = ballots.vote(&vote(&members, 1, 0, 0));
+    assert_eq!(certified(&events), [(0, header(0, 0))]);
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Differs { .. })).count(), 2);
+}
+
+#[test]
 fn witnesses_alone_certify_nothing_and_sign_last() {
     use MemberKind::{Executor, Witness};
     let members = membership(&[Executor, Executor, Executor, Witness], true);

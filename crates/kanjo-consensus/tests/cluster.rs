@@ -302,6 +302,24 @@ fn a_whole_cluster_that_lost_power_goes_on_in_a_new_term() {
 }
 
 #[test]
+fn an_engine_that_has_stopped_has_let_go_of_its_files() {
+    simulate(12, async {
+        let mut cluster = Cluster::start(3, 0).await;
+        let mut next = 0;
+        for _ in 0..6 {
+            let (leader, _) = cluster.leader().await;
+            let old = cluster.engine(leader).clone();
+            cluster.restart(leader).await;
+            assert_eq!(old.now().role, Role::Stopped);
+            propose(&cluster, 5, &mut next).await;
+        }
+        cluster.settled(30).await;
+        at_their_heights(&cluster.agree());
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn a_leader_knows_who_is_silent_and_how_far_others_are() {
     simulate(10, async {
         let mut cluster = Cluster::start(3, 0).await;

@@ -21,6 +21,7 @@ pub mod binary;
 pub mod links;
 pub mod proofs;
 pub mod sample;
+pub mod sentinel;
 pub mod signatures;
 pub mod storage;
 pub mod text;
@@ -33,6 +34,7 @@ pub use binary::{
 };
 pub use links::{link_item, link_stream};
 pub use proofs::{proof_bytes, proof_json};
+pub use sentinel::{guard_record, sentinel_claims, sentinel_message, tpm_response};
 pub use signatures::verify_signatures;
 pub use storage::{checkpoint, log_frame, partition_snapshot, slot_file};
 pub use text::{
@@ -59,6 +61,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decode_record", decode_record),
     ("decode_signed_transaction", decode_signed_transaction),
     ("genesis_json", genesis_json),
+    ("guard_record", guard_record),
     ("header_json", header_json),
     ("http_frames", http_frames),
     ("ids_text", ids_text),
@@ -70,8 +73,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("proof_bytes", proof_bytes),
     ("proof_json", proof_json),
     ("record_json", record_json),
+    ("sentinel_claims", sentinel_claims),
+    ("sentinel_message", sentinel_message),
     ("slot_file", slot_file),
     ("submit_answer", submit_answer),
+    ("tpm_response", tpm_response),
     ("transaction_json", transaction_json),
     ("verify_signatures", verify_signatures),
 ];

@@ -5,14 +5,14 @@ use crate::binary::decode;
 use crate::sample::{Sample, sample};
 use kanjo_ledger::block::rows_root;
 use kanjo_proof::trust::Final;
-use kanjo_proof::{Fact, Proof, ProofFile, Statement, check_bytes};
+use kanjo_proof::{Carried, Fact, ProofFile, Statement, check_bytes};
 use kanjo_types::record::RowKey;
 use kanjo_types::stored::{Block, genesis_receipt};
 use kanjo_types::{Receipt, Record, Table, TokenId, codec};
 
 /// A proof in its binary form.
 pub fn proof_bytes(data: &[u8]) {
-    let proof = decode::<Proof>(data);
+    let proof = decode::<Carried>(data);
     match check_bytes(data, &sample().genesis) {
         Ok(statement) => {
             assert!(proof.is_some(), "checked, but not one of its encodings");

@@ -439,3 +439,20 @@ fn only_the_header_changes_at_a_height_without_a_block() {
     assert_eq!(redone.membership(), chain.ledger.membership());
     assert!(membership_proof(&block).is_none());
 }
+
+/// Otherwise the properties above would say little.
+#[test]
+fn random_steps_reach_every_standing() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut seen = [0usize; 6];
+    for _ in 0..24 {
+        let steps = steps().new_tree(&mut runner).expect("steps").current();
+        let (chain, _) = play(&steps);
+        for member in &chain.ledger.membership().members {
+            seen[member.status as usize] += 1;
+        }
+    }
+    println!("voting, standby, left, ejected, doubted, removed: {seen:?}");
+    assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
+}

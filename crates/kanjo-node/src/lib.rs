@@ -33,6 +33,7 @@ mod history;
 mod http;
 mod intake;
 mod measure;
+mod memberships;
 mod metrics;
 mod node;
 mod proofs;
@@ -43,8 +44,10 @@ mod sealer;
 mod sequencer;
 mod shared;
 mod subjects;
+mod tables;
 mod writer;
 
 pub use config::Config;
 pub use cluster::{MemberOptions, start_member};
+pub use kanjo_consensus::engine::EngineConfig;
 pub use node::{Ended, RunningNode, StartError, StopError, start, start_with};

@@ -16,6 +16,7 @@ use crate::restart::{self, Opened, OpenedAs};
 use crate::sealer::{Next, Sealer, Sealing};
 use crate::sequencer::{Batch, Sequencer};
 use crate::shared::{Health, Shared, ToSequencer};
+use crate::tables::WaitingTables;
 use crate::writer::Writer;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use kanjo_proof::state::StateTree;
@@ -23,6 +24,7 @@ use kanjo_proof::trust::SignedHeader;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::disk::{Disk, RealDisk};
 use kanjo_store::log::Preparer;
+use kanjo_types::membership::Membership;
 use kanjo_types::record::PARTITIONS;
 use kanjo_types::{ChainId, Hash};
 use parking_lot::RwLock;
@@ -231,6 +233,7 @@ impl Assembly {
             in_flight: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             pending_headers: RwLock::default(),
+            memberships: crate::memberships::Made::default(),
             cluster,
         });
         let cleanup = StopThreads(Some(shared.clone()));
@@ -267,8 +270,8 @@ impl Assembly {
         let Some((batches, trees, sealing, last, epoch)) = self.unsealed.take() else {
             return Ok(());
         };
-        let shared = self.shared.clone();
-        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last };
+        let (shared, waiting) = (self.shared.clone(), WaitingTables::default());
+        let sealer = Sealer { shared, batches, next, trees, sealing, epoch, last, waiting };
         self.stages.push(spawn("sealer", &self.shared, move || sealer.run())?);
         Ok(())
     }
@@ -397,6 +400,12 @@ impl RunningNode {
     #[must_use]
     pub fn has_stopped(&self) -> bool {
         self.ended().is_some()
+    }
+
+    /// In a cluster: the newest membership that this node has executed.
+    #[must_use]
+    pub fn membership(&self) -> Option<Arc<Membership>> {
+        self.shared.cluster.as_ref().map(|cluster| cluster.membership())
     }
 
     /// In a cluster: leaves the quorum, so that a stop that follows is a planned one. The others go

@@ -3,6 +3,7 @@
 
 use crate::rows;
 use crate::sealer::Sealed;
+use crate::tables::PendingTables;
 use kanjo_ledger::Ledger;
 use kanjo_ledger::table::{Row, Slot, Table};
 use kanjo_proof::path::StatePath;
@@ -205,4 +206,5 @@ impl PendingProof {
 /// Everything of a sealed batch that is sent when it is final.
 pub(crate) fn release(sealed: &mut Sealed) {
     std::mem::take(&mut sealed.proofs).into_iter().for_each(PendingProof::send);
+    std::mem::take(&mut sealed.tables).into_iter().for_each(PendingTables::send);
 }

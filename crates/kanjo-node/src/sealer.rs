@@ -17,6 +17,7 @@ use kanjo_ledger::block::roots;
 use kanjo_ledger::recompute::Difference;
 use kanjo_ledger::{BlockContext, BlockEffects};
 use kanjo_proof::state::StateTree;
+use crate::tables::{PendingTables, WaitingTables};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::block::{
     Certificate, HEADER_VERSION, Header, Vote, challenge, integrity_answer, vote_digest,
@@ -32,6 +33,7 @@ pub(crate) struct Sealed {
     pub block: Option<SealedBlock>,
     pub replies: Vec<Reply>,
     pub proofs: Vec<PendingProof>,
+    pub tables: Vec<PendingTables>,
     pub copies: Vec<PartitionCopy>,
     pub marks: Vec<oneshot::Sender<()>>,
 }
@@ -89,6 +91,7 @@ pub(crate) struct Sealer {
     /// The membership that decides on the next height.
     pub epoch: u64,
     pub last: SignedHeader,
+    pub waiting: WaitingTables,
 }
 
 /// The vote of `voter` over a header, as the only voter: nobody proposed the block to it. The
@@ -114,8 +117,9 @@ impl Sealer {
             let block = batch.block.map(|block| self.seal(block));
             let proofs = batch.proofs.into_iter();
             let proofs = proofs.filter_map(|query| query.prove(&self.trees, &self.last)).collect();
+            let tables = self.waiting.look(batch.tables, &self.last.header, &self.trees);
             let Batch { replies, copies, marks, .. } = batch;
-            let sealed = Sealed { block, replies, proofs, copies, marks };
+            let sealed = Sealed { block, replies, proofs, tables, copies, marks };
             if let (Sealing::Cluster { flow, .. }, Some(block)) = (&self.sealing, &sealed.block)
                 && block.is_made
                 && !flow.enter(block.bytes.len())

@@ -8,6 +8,7 @@ use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
 use crate::proofs::{self, ResolvedQuery};
 use crate::shared::{Reply, Shared, ToSequencer, recorded};
+use crate::tables::TableQuery;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender};
 use kanjo_api::SubmitOutcome;
@@ -35,6 +36,7 @@ pub(crate) struct Batch {
     pub block: Option<BatchBlock>,
     pub replies: Vec<Reply>,
     pub proofs: Vec<ResolvedQuery>,
+    pub tables: Vec<TableQuery>,
     pub copies: Vec<PartitionCopy>,
     /// Told when nothing made before is on its way any more.
     pub marks: Vec<oneshot::Sender<()>>,
@@ -110,6 +112,7 @@ struct Open {
     bytes: usize,
     replies: Vec<Reply>,
     queries: Vec<proofs::ProofQuery>,
+    tables: Vec<TableQuery>,
     snapshots: Vec<u16>,
     marks: Vec<oneshot::Sender<()>>,
 }
@@ -119,6 +122,7 @@ impl Open {
         self.entries.is_empty()
             && self.replies.is_empty()
             && self.queries.is_empty()
+            && self.tables.is_empty()
             && self.snapshots.is_empty()
             && self.marks.is_empty()
     }
@@ -252,6 +256,7 @@ impl Sequencer {
             }
             ToSequencer::Notice(notice, statements) => self.take_notice(notice, statements),
             ToSequencer::Proof(query) => self.open.queries.push(query),
+            ToSequencer::Tables(query) => self.open.tables.push(query),
             ToSequencer::Snapshot(partition) => self.open.snapshots.push(partition),
             ToSequencer::Committed(replay) => self.replay(*replay),
             ToSequencer::Mark(mark) => self.open.marks.push(mark),
@@ -465,6 +470,7 @@ impl Sequencer {
         let copies = copies.collect();
         let proofs = open.queries.into_iter().map(|query| query.resolve(&ledger)).collect();
         drop(ledger);
-        Some(Batch { block, replies: open.replies, proofs, copies, marks: open.marks })
+        let (replies, tables, marks) = (open.replies, open.tables, open.marks);
+        Some(Batch { block, replies, proofs, tables, copies, marks })
     }
 }

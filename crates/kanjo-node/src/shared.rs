@@ -5,11 +5,12 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::proofs::ProofQuery;
+use crate::tables::TableQuery;
 use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_ledger::Ledger;
 use kanjo_proof::merkle::AppendTree;
 use kanjo_store::index::Index;
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, status};
 use crate::sequencer::Replay;
 use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::stored::{Entry, Location};
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub stop: AtomicBool,
     /// Hashes of headers that are committed and not final yet; empty on a ledger of one node.
     pub pending_headers: RwLock<BTreeMap<u64, Hash>>,
+    /// Proofs of memberships that were asked for before.
+    pub memberships: crate::memberships::Made,
     /// What only members of a cluster have.
     pub cluster: Option<Arc<ClusterState>>,
 }
@@ -152,6 +155,9 @@ impl Shared {
     }
 
     pub(crate) fn producer_name(&self, producer: u16) -> String {
+        if let Some(cluster) = &self.cluster {
+            return status::name_of(&cluster.membership(), producer);
+        }
         let voter = self.genesis.voters.get(usize::from(producer));
         voter.map_or_else(|| producer.to_string(), |voter| voter.name.clone())
     }
@@ -232,6 +238,8 @@ pub(crate) enum ToSequencer {
     /// This node leads no more.
     Follow,
     Proof(ProofQuery),
+    /// Roots of all tables at a height.
+    Tables(TableQuery),
     /// Copy a partition at the next block boundary.
     Snapshot(u16),
     Stop,

@@ -20,3 +20,78 @@ fn three_nodes_pay_and_agree() {
     cluster.assert_agree(Duration::from_secs(10));
     cluster.stop_all();
 }
+
+#[test]
+fn when_the_leader_goes_the_others_go_on_and_it_catches_up() {
+    let mut cluster = Cluster::new(3, 0, 4);
+    cluster.start_all();
+    let leader = cluster.wait_leader();
+    cluster.pay_rounds(leader, 30);
+    cluster.stop(leader);
+    let next = cluster.wait_leader();
+    assert_ne!(next, leader);
+    cluster.pay_rounds(next, 30);
+    cluster.start(leader);
+    cluster.pay_rounds(next, 5);
+    cluster.assert_agree(Duration::from_secs(20));
+    cluster.stop_all();
+}
+
+#[test]
+fn after_all_stopped_nothing_is_lost() {
+    let mut cluster = Cluster::new(3, 0, 4);
+    cluster.start_all();
+    let leader = cluster.wait_leader();
+    cluster.pay_rounds(leader, 40);
+    let before = cluster.balances(leader);
+    cluster.stop_all();
+    cluster.start_all();
+    let leader = cluster.wait_leader();
+    let after = cluster.balances(leader);
+    // The payment by which the leader was found.
+    assert_eq!(after.iter().sum::<u128>(), before.iter().sum::<u128>());
+    assert!(before.iter().zip(&after).all(|(before, after)| before.abs_diff(*after) <= 1));
+    cluster.assert_agree(Duration::from_secs(20));
+    cluster.stop_all();
+}
+
+#[test]
+fn planned_stops_keep_serving_down_to_one_and_all_come_back() {
+    let mut cluster = Cluster::new(3, 0, 4);
+    cluster.start_all();
+    let first = cluster.wait_leader();
+    cluster.leave_and_stop(first);
+    let second = cluster.wait_leader();
+    cluster.pay_rounds(second, 5);
+    cluster.leave_and_stop(second);
+    let last = cluster.wait_leader();
+    cluster.pay_rounds(last, 5);
+    assert_eq!(cluster.running(), [last]);
+    cluster.start(first);
+    cluster.start(second);
+    cluster.wait_voters(3);
+    let leader = cluster.wait_leader();
+    cluster.pay_rounds(leader, 5);
+    cluster.assert_agree(Duration::from_secs(20));
+    cluster.stop_all();
+}
+
+#[test]
+fn three_nodes_and_a_witness_survive_two_deaths_one_after_the_other() {
+    let mut cluster = Cluster::new(3, 1, 4);
+    cluster.start_all();
+    let first = cluster.wait_leader();
+    cluster.pay_rounds(first, 5);
+    cluster.stop(first);
+    cluster.wait_voters(3);
+    let second = cluster.wait_leader();
+    cluster.pay_rounds(second, 5);
+    cluster.stop(second);
+    let last = cluster.wait_leader();
+    cluster.pay_rounds(last, 5);
+    cluster.start(first);
+    cluster.start(second);
+    cluster.wait_voters(4);
+    cluster.assert_agree(Duration::from_secs(20));
+    cluster.stop_all();
+}

@@ -352,6 +352,19 @@ impl StateTree {
         tree.map_or(0, |partition| partition.leaves)
     }
 
+    /// Root of a partition, as it goes into the state root; `None` above partition 63.
+    #[must_use]
+    pub fn partition_root(&self, table: Table, partition: u16) -> Option<Hash> {
+        let held = tree_index(table, partition).and_then(|tree| self.partitions.get(tree))?;
+        Some(partition_root(table, partition, held.leaves, &held.tree_root()))
+    }
+
+    /// The node of the state tree above all partitions of a table.
+    #[must_use]
+    pub fn table_root(&self, table: Table) -> Hash {
+        self.top.get(TREES / PARTITIONS + table as usize).copied().unwrap_or_default()
+    }
+
     /// Sets the leaves of one block, in any order, and brings all roots up to date.
     ///
     /// # Panics

@@ -1,21 +1,32 @@
-//! How many votes a sentinel signs in a second, with every record durable: one at a time, and 64 in a
-//! batch. Run with: `cargo run --release -p kanjo-sentinel --example rate -- [DIRECTORY]`
+//! How many votes a sentinel signs in a second, with every record durable: one at a time, and 64
+//! in a batch. Run with: `cargo run --release -p kanjo-sentinel --example rate -- [DIRECTORY [TPM]]`
 #![allow(clippy::unwrap_used, clippy::float_arithmetic)]
 
 use kanjo_link::keys::LinkKey;
+use kanjo_sentinel::attestor::tpm2;
 use kanjo_sentinel::directory::{self, AttestorSettings, Settings};
-use kanjo_sentinel::service::{Options, Service};
+use kanjo_sentinel::service::{Handle, Options, Service};
 use kanjo_sentinel::{Remote, RemoteSigner, Signer, VoteRequest};
 use kanjo_types::Hash;
 use kanjo_types::id::ChainId;
 use kanjo_types::membership::{MemberKind, NodeCertificate};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-fn signer(home: &Path, epoch_heights: u64) -> RemoteSigner {
+type Running = (RemoteSigner, Handle, JoinHandle<()>);
+
+fn start(home: &Path, tpm: Option<&String>, epoch_heights: u64) -> Running {
     let dir = home.join("sentinel");
-    let attestor = AttestorSettings::Software { dir: home.join("attestor") };
+    let attestor = match tpm.cloned() {
+        None => AttestorSettings::Software { dir: "attestor".into() },
+        Some(tpm) => AttestorSettings::Tpm2 {
+            tpm,
+            counter_index: tpm2::COUNTER_INDEX,
+            registers: tpm2::REGISTERS,
+        },
+    };
     let settings = Settings { attestor, epoch_heights: NonZeroU64::new(epoch_heights).unwrap() };
     let made = directory::init(&dir, &settings).unwrap();
     let opened = directory::open(&dir, None).unwrap();
@@ -27,7 +38,8 @@ fn signer(home: &Path, epoch_heights: u64) -> RemoteSigner {
         measure_every: Duration::from_secs(60),
     };
     let service = Service::bind(options, opened.signing, opened.channel_key).unwrap();
-    std::thread::spawn(|| service.run().unwrap());
+    let handle = service.handle();
+    let thread = std::thread::spawn(|| service.run().unwrap());
     let certificate = NodeCertificate {
         name: "one".to_owned(),
         kind: MemberKind::Executor,
@@ -36,7 +48,7 @@ fn signer(home: &Path, epoch_heights: u64) -> RemoteSigner {
         address: "127.0.0.1:7000".to_owned(),
         api: "http://127.0.0.1:7001".to_owned(),
     };
-    RemoteSigner::connect(Remote {
+    let signer = RemoteSigner::connect(Remote {
         socket,
         sentinel_key: made.channel_key,
         node_key,
@@ -45,15 +57,16 @@ fn signer(home: &Path, epoch_heights: u64) -> RemoteSigner {
         tries: 3,
         pause: Duration::from_millis(10),
         patience: Duration::from_secs(10),
-    })
-    .unwrap()
+    });
+    (signer.unwrap(), handle, thread)
 }
 
 fn main() {
+    let tpm = std::env::args().nth(2);
     let parent = std::env::args().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     for (epoch_heights, batch) in [(1, 1), (1, 64), (1_000_000, 1), (1_000_000, 64)] {
         let home = tempfile::tempdir_in(&parent).unwrap();
-        let mut signer = signer(home.path(), epoch_heights);
+        let (mut signer, handle, thread) = start(home.path(), tpm.as_ref(), epoch_heights);
         let (mut height, mut waits) = (0u64, Vec::new());
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3) {
@@ -69,7 +82,10 @@ fn main() {
             waits.push(asked.elapsed());
             height += batch;
         }
-        let rate = height as f64 / begun.elapsed().as_secs_f64();
+        drop(signer);
+        handle.stop();
+        thread.join().unwrap();
+        let rate = height as f64 / waits.iter().sum::<Duration>().as_secs_f64();
         waits.sort_unstable();
         let place = |per_mille: usize| waits.get(waits.len() * per_mille / 1_000).copied();
         println!(

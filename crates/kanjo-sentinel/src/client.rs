@@ -110,8 +110,8 @@ pub struct LocalParts {
 }
 
 impl LocalSigner {
-    /// Opens the guard, for the node with this certificate and program. When neither a record of the
-    /// guard nor a count is there, the key is taken to be new, and a first record is made.
+    /// Opens the guard, for the node with this certificate and program. When neither a record of
+    /// the guard nor a count is there, the key is taken to be new, and a first record is made.
     ///
     /// # Errors
     /// When the guard must not work, or the certificate is not for this key.

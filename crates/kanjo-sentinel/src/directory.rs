@@ -77,7 +77,7 @@ pub enum DirectoryError {
 pub enum AttestorSettings {
     /// Files.
     Software {
-        /// Its directory.
+        /// Its directory; a relative one lies in the sentinel's.
         dir: PathBuf,
     },
     /// A TPM.
@@ -162,7 +162,7 @@ pub fn init(dir: &Path, settings: &Settings) -> Result<Made, DirectoryError> {
         return Err(DirectoryError::Exists(dir.to_owned()));
     }
     make_private_dir(dir)?;
-    let mut parts = open_attestor(&settings.attestor, true)?;
+    let mut parts = open_attestor(dir, &settings.attestor, true)?;
     let seed = random_seed()?;
     let vote_key = VerificationKeyBytes::from(&SigningKey::from(*seed)).into();
     let (mut guard, _) = SlotFile::open(disk(), &dir.join("guard"))?;
@@ -199,7 +199,7 @@ pub fn open(dir: &Path, tpm: Option<&str>) -> Result<Opened, DirectoryError> {
     }
     let channel_key = LinkKey::read(&dir.join("channel.key"))?;
     let (store, record) = SlotFile::open(disk(), &dir.join("guard"))?;
-    let attestor = open_attestor(&settings.attestor, false)?.attestor;
+    let attestor = open_attestor(dir, &settings.attestor, false)?.attestor;
     let key = VerificationKeyBytes::from(&SigningKey::from(*seed)).into();
     let heights = settings.epoch_heights;
     let guard = Guard::open(key, Box::new(store), record.as_deref(), attestor, heights)?;
@@ -233,9 +233,14 @@ struct Parts {
     pcrs: crate::tpm::Pcrs,
 }
 
-fn open_attestor(settings: &AttestorSettings, make: bool) -> Result<Parts, DirectoryError> {
+fn open_attestor(
+    home: &Path,
+    settings: &AttestorSettings,
+    make: bool,
+) -> Result<Parts, DirectoryError> {
     match settings {
         AttestorSettings::Software { dir } => {
+            let dir = &home.join(dir);
             let key_path = dir.join("attestor.key");
             make_private_dir(dir)?;
             if make && !key_path.exists() {

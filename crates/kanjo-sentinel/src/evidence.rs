@@ -149,13 +149,30 @@ impl Claims {
     /// Signs the claims.
     #[must_use]
     pub fn sign(&self, key: &SigningKey) -> Vec<u8> {
-        let payload = into_vec(|encoder| self.encode(encoder));
+        let payload = self.to_bytes();
         let signature = key.sign(&signed_bytes(&payload)).to_bytes();
         into_vec(|encoder| {
             encoder.tag(Tag::new(COSE_SIGN1))?.array(4)?.bytes(&PROTECTED)?.map(0)?;
             encoder.bytes(&payload)?.bytes(&signature)?;
             Ok(())
         })
+    }
+
+    /// The claims in their one form, before they are signed.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        into_vec(|encoder| self.encode(encoder))
+    }
+
+    /// Reads claims whose signature was checked, or never will be.
+    ///
+    /// # Errors
+    /// [`EvidenceError::TooLong`], [`EvidenceError::Malformed`].
+    pub fn from_bytes(payload: &[u8]) -> Result<Self, EvidenceError> {
+        if payload.len() > EVIDENCE_MAX {
+            return Err(EvidenceError::TooLong(payload.len()));
+        }
+        Self::decode(payload).map_err(malformed)
     }
 
     fn encode(&self, encoder: &mut Encoder<Vec<u8>>) -> Encoded {
@@ -217,7 +234,7 @@ impl Claims {
             session,
             attestation,
         };
-        let one_form = into_vec(|encoder| claims.encode(encoder)) == payload;
+        let one_form = claims.to_bytes() == payload;
         expect(one_form && read == payload.len(), "the one form")?;
         Ok(claims)
     }

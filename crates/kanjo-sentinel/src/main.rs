@@ -6,6 +6,7 @@ use kanjo_sentinel::attestor::{AttestorKind, tpm2};
 use kanjo_sentinel::directory::{self, AttestorSettings, Settings};
 use kanjo_sentinel::service::{Handle, Options, Service};
 use kanjo_sentinel::tpm::quote::parse_registers;
+use rustix::process::DumpableBehavior;
 use std::error::Error;
 use std::fs;
 use std::io::{Read, Write};
@@ -56,7 +57,8 @@ struct Init {
     /// What counts and vouches for it.
     #[arg(long, value_enum, default_value_t = Kind::Software)]
     attestor: Kind,
-    /// Directory of the software attestor; best where backups of DIR don't reach. [default: DIR/attestor]
+    /// Directory of the software attestor; best where backups of DIR don't reach.
+    /// [default: DIR/attestor]
     #[arg(long)]
     attestor_dir: Option<PathBuf>,
     /// The TPM: swtpm:HOST:PORT[:CONTROL_PORT] or device:PATH.
@@ -82,7 +84,8 @@ struct Run {
     /// Its directory.
     #[arg(long)]
     dir: PathBuf,
-    /// Where the node connects; its directory must be closed to others (0700).
+    /// Where the node connects; its directory must be closed to others (0700, or 0750 with a
+    /// group)
     #[arg(long)]
     socket: PathBuf,
     /// The node's link key, 64 hexadecimal digits: nobody else is answered.
@@ -94,6 +97,9 @@ struct Run {
     /// Read the node's program again at least so often, in seconds.
     #[arg(long, default_value_t = 60)]
     measure_every_s: u64,
+    /// Stop when standard input ends: for programs that run a sentinel of their own.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
 }
 
 #[derive(Args)]
@@ -143,8 +149,16 @@ fn say(text: &str) -> Done {
 fn init(args: &Init) -> Done {
     let (attestor, kind) = match args.attestor {
         Kind::Software => {
-            let dir = args.attestor_dir.clone().unwrap_or_else(|| args.dir.join("attestor"));
-            let dir = std::path::absolute(dir)?;
+            let dir = match &args.attestor_dir {
+                Some(dir) => std::path::absolute(dir)?,
+                None => {
+                    eprintln!(
+                        "note: a backup of the whole directory, put back, would go unnoticed"
+                    );
+                    eprintln!("  next: keep the attestor elsewhere with --attestor-dir");
+                    PathBuf::from("attestor")
+                }
+            };
             (AttestorSettings::Software { dir }, AttestorKind::Software)
         }
         Kind::Tpm2 => {
@@ -171,6 +185,8 @@ fn init(args: &Init) -> Done {
 fn run(args: Run) -> Done {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // Not to be debugged or dumped by another process of the same user: it holds the vote key.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let opened = directory::open(&args.dir, args.tpm.as_deref())?;
     if let AttestorSettings::Software { .. } = opened.settings.attestor {
         warn!("the software attestor proves nothing against whoever owns this machine");
@@ -186,6 +202,9 @@ fn run(args: Run) -> Done {
     };
     let service = Service::bind(options, opened.signing, opened.channel_key)?;
     stop_on_signal(service.handle())?;
+    if args.stop_with_stdin {
+        stop_with_stdin(service.handle());
+    }
     answer_status(&args.dir, service.handle())?;
     let stands = service.handle().status().sentinel;
     info!(socket = %args.socket.display(), count = stands.count, "ready");
@@ -213,6 +232,15 @@ fn stop_on_signal(handle: Handle) -> Done {
         handle.stop();
     });
     Ok(())
+}
+
+fn stop_with_stdin(handle: Handle) {
+    std::thread::spawn(move || {
+        let mut rest = [0u8; 64];
+        while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+        info!("standard input ended");
+        handle.stop();
+    });
 }
 
 /// Answers on a socket in the sentinel's own directory: whoever may enter it may ask.

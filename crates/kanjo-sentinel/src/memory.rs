@@ -30,7 +30,7 @@ struct Run {
 
 impl Run {
     fn last(&self) -> u64 {
-        self.first.saturating_add(self.hashes.len() as u64).saturating_sub(1)
+        self.first.saturating_add((self.hashes.len() as u64).saturating_sub(1))
     }
 }
 
@@ -102,5 +102,53 @@ impl Memory {
             && self.count() <= max
             && self.runs.iter().all(whole)
             && self.runs.is_sorted_by(|a, b| a.last() < b.first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Steps of (gap, new stamp, salt), against all that was ever pushed.
+        #[test]
+        fn what_it_finds_was_pushed_and_the_latest_run_is_kept(
+            steps in proptest::collection::vec((0u64..3, any::<bool>(), any::<u8>()), 1..60),
+            max in 1usize..20,
+        ) {
+            let (mut memory, mut all) = (Memory::default(), Vec::<Signed>::new());
+            let (mut height, mut stamp, mut run) = (0, 0, 0usize);
+            for (gap, other, salt) in steps {
+                height += 1 + gap / 2;
+                stamp += u64::from(other);
+                let signed = Signed { height, stamp, hash: Hash([salt; 32]) };
+                let follows = all.last().is_some_and(|last| (last.height + 1, last.stamp) == (height, stamp));
+                run = if follows { run + 1 } else { 1 };
+                memory.push(signed, max);
+                all.push(signed);
+                prop_assert!(memory.is_sound(max));
+                prop_assert_eq!(memory.highest(), Some(signed));
+                for known in 0..=height + 1 {
+                    if let Some(found) = memory.find(known) {
+                        prop_assert!(all.contains(&found));
+                    }
+                }
+                for kept in all.iter().rev().take(run.min(max)) {
+                    prop_assert_eq!(memory.find(kept.height), Some(*kept));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_end_of_all_heights_is_no_trap() {
+        let mut memory = Memory::default();
+        for height in [0, u64::MAX - 1, u64::MAX] {
+            memory.push(Signed { height, stamp: 0, hash: Hash::ZERO }, 8);
+            assert!(memory.is_sound(8));
+        }
+        assert_eq!(memory.highest().map(|signed| signed.height), Some(u64::MAX));
+        assert!(memory.find(1).is_none() && memory.find(u64::MAX - 1).is_some());
     }
 }

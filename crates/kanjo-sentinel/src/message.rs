@@ -87,3 +87,53 @@ pub enum Reply {
     /// Nothing is signed.
     Refused(Refusal),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{PROPOSALS_REMEMBERED, VOTES_REMEMBERED};
+    use kanjo_types::codec::{from_bytes, to_bytes};
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_longest_batches_fit_a_message() {
+        let vote =
+            VoteRequest { epoch: 1, height: 2, header: Hash([3; 32]), challenge: Hash([4; 32]) };
+        let votes = Request::Votes { member: 5, requests: vec![vote; VOTES_REMEMBERED] };
+        let answer = Vote { voter: 5, answer: Hash([6; 32]), signature: [7; 64] };
+        let answers = Reply::Votes(vec![answer; VOTES_REMEMBERED]);
+        let proposal = ProposalRequest { term: 1, height: 2, content: Hash([3; 32]) };
+        let proposals = Request::Proposals(vec![proposal; PROPOSALS_REMEMBERED]);
+        for request in [votes, proposals] {
+            assert!(to_bytes(&request).len() < MESSAGE_MAX / 4);
+            assert_eq!(from_bytes(&to_bytes(&request)), Ok(request));
+        }
+        assert!(to_bytes(&answers).len() < MESSAGE_MAX / 4);
+        let everybody = (0..kanjo_types::membership::MEMBERS_MAX as u16).collect();
+        let notice = Notice::Eject { members: everybody };
+        let eject = Request::Notice { member: 1, epoch: 2, notice };
+        assert!(to_bytes(&eject).len() < MESSAGE_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused_and_what_is_read_has_one_form(
+            kind in 0u8..8,
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        ) {
+            if let Some(first) = bytes.first_mut() {
+                *first = kind;
+            }
+            if let Ok(request) = from_bytes::<Request>(&bytes) {
+                prop_assert_eq!(to_bytes(&request), bytes.clone());
+            }
+            if let Ok(reply) = from_bytes::<Reply>(&bytes) {
+                prop_assert_eq!(to_bytes(&reply), bytes.clone());
+            }
+            let record = [&[crate::rules::RECORD_FORMAT], &bytes[..]].concat();
+            if let Ok(state) = crate::rules::GuardState::from_record(&record) {
+                prop_assert_eq!(state.to_record(), record);
+            }
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! A [`Signer`] whose key is in another process: the node's end of the channel.
 //!
 //! # Invariants
-//! - A request is sent again after the channel broke, at most [`Remote::tries`] times. That is safe:
-//!   the guard signs the same again and nothing else.
+//! - A request is sent again after the channel broke, at most [`Remote::tries`] times. That is
+//!   safe: the guard signs the same again and nothing else.
 
 use crate::client::{Signer, SignerError};
 use crate::message::{MESSAGE_MAX, Reply, Request, VERSION};

@@ -61,7 +61,7 @@ pub enum ServiceError {
 /// What the service needs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The socket; its directory must be its owner's alone.
+    /// The socket; its directory must be closed to others, or open to one group (0750).
     pub socket: PathBuf,
     /// The node's link key: only its holder is answered.
     pub node_key: PublicLinkKey,
@@ -346,7 +346,9 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
     let dir = parent.unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| error.to_string())?;
     let about = fs::metadata(dir).map_err(|error| error.to_string())?;
-    if about.permissions().mode() & 0o077 != 0 {
+    let mode = about.permissions().mode();
+    // A group may enter, so that node and sentinel can be two users; nobody else may.
+    if mode & 0o027 != 0 {
         let dir = dir.display();
         return Err(format!("its directory is open to others; run: chmod 0700 {dir}"));
     }
@@ -359,5 +361,9 @@ fn bind(path: &Path) -> Result<UnixListener, String> {
         }
         fs::remove_file(path).map_err(|error| error.to_string())?;
     }
-    UnixListener::bind(path).map_err(|error| error.to_string())
+    let listener = UnixListener::bind(path).map_err(|error| error.to_string())?;
+    let open_to = if mode & 0o010 == 0 { 0o600 } else { 0o660 };
+    let permissions = fs::Permissions::from_mode(open_to);
+    fs::set_permissions(path, permissions).map_err(|error| error.to_string())?;
+    Ok(listener)
 }

@@ -156,10 +156,10 @@ fn nobody_else_than_the_node_is_answered_and_the_node_trusts_nobody_else() {
         node_key: other.clone(),
         ..home.remote()
     };
-    let refused = RemoteSigner::connect(thief).err().expect("must refuse");
+    let refused = RemoteSigner::connect(thief).map(drop).expect_err("must refuse");
     assert!(matches!(refused, SignerError::Unreachable { tries: 2, .. }), "{refused}");
     let misled = Remote { sentinel_key: other.public(), ..home.remote() };
-    let refused = RemoteSigner::connect(misled).err().expect("must refuse");
+    let refused = RemoteSigner::connect(misled).map(drop).expect_err("must refuse");
     assert!(refused.to_string().contains("is not expected"), "{refused}");
     // Somebody who says nothing is not waited for longer than the handshake may take.
     let silent = UnixStream::connect(home.socket()).unwrap();
@@ -270,15 +270,19 @@ fn a_socket_open_to_others_is_refused_and_so_is_one_in_use() {
     let dir = home.home.path().join("run");
     fs::create_dir(&dir).unwrap();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-    let refused = home.service().err().expect("must refuse").to_string();
+    let refused = home.service().map(drop).expect_err("must refuse").to_string();
     assert!(refused.contains("chmod 0700"), "{refused}");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
     let other = UnixListener::bind(home.socket()).unwrap();
-    let refused = home.service().err().expect("must refuse").to_string();
+    let refused = home.service().map(drop).expect_err("must refuse").to_string();
     assert!(refused.contains("listens here already"), "{refused}");
     drop(other);
-    // What a killed sentinel left is taken over.
-    home.run().stop();
+    // What a killed sentinel left is taken over. A group may enter.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o750)).unwrap();
+    let running = home.run();
+    let mode = fs::metadata(home.socket()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o660);
+    running.stop();
 }
 
 #[test]
@@ -287,16 +291,16 @@ fn a_directory_is_made_once_and_its_keys_are_closed_to_others() {
     let dir = home.home.path().join("sentinel");
     let attestor = AttestorSettings::Software { dir: home.home.path().join("attestor") };
     let settings = Settings { attestor, epoch_heights: NonZeroU64::MIN };
-    let again = directory::init(&dir, &settings).err().expect("must refuse").to_string();
+    let again = directory::init(&dir, &settings).map(drop).expect_err("must refuse").to_string();
     assert!(again.contains("never written over"), "{again}");
     let mode = |name: &str| fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("."), mode("vote.key"), mode("channel.key")), (0o700, 0o600, 0o600));
     let opened = directory::open(&dir, None).unwrap();
-    let second = directory::open(&dir, None).err().expect("must refuse").to_string();
+    let second = directory::open(&dir, None).map(drop).expect_err("must refuse").to_string();
     assert!(second.contains("locked"), "{second}");
     assert_eq!(opened.settings, settings);
     drop(opened);
     fs::set_permissions(dir.join("vote.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let open = directory::open(&dir, None).err().expect("must refuse").to_string();
+    let open = directory::open(&dir, None).map(drop).expect_err("must refuse").to_string();
     assert!(open.contains("0600"), "{open}");
 }

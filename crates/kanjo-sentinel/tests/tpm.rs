@@ -181,7 +181,7 @@ fn a_guard_restored_from_an_old_copy_is_refused_by_the_tpm() {
 
     fs::remove_dir_all(&dir).unwrap();
     copy_dir(&copy, &dir);
-    let refused = directory::open(&dir, None).err().expect("must refuse");
+    let refused = directory::open(&dir, None).map(drop).expect_err("must refuse");
     let DirectoryError::Guard(GuardError::RestoredFromOldCopy { record, attestor }) = refused
     else {
         panic!("{refused}");

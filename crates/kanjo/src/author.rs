@@ -6,6 +6,7 @@ use crate::text::parse_duration;
 use clap::Args;
 use kanjo_api::SubmitOutcome;
 use kanjo_client::{Client, Cosigning, Draft, Signer};
+use kanjo_types::outcome::Refusal;
 use kanjo_types::record::Record;
 use kanjo_types::transaction::SignedTransaction;
 use kanjo_types::{Access, Operation, PublicKey, TransactionId, UserId};
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How a transaction is signed.
 #[derive(Debug, Args)]
@@ -290,9 +291,50 @@ fn foreign_key(ctx: &Context, name: &str, keys: &[PublicKey]) -> Fail {
     }
 }
 
+/// Longest wait for a cluster to have a leader.
+const LEADER_WAIT: Duration = Duration::from_secs(15);
+/// Longest wait for the node at hand to have what its cluster's leader made final.
+const FOLLOW_WAIT: Duration = Duration::from_secs(5);
+/// How often is looked.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Submits to the node at hand, or where that one does not lead its cluster, to the one that does.
+/// Sending the same bytes again can't do anything twice.
+fn submit_to_leader(client: &Client, signed: &SignedTransaction) -> Done<SubmitOutcome> {
+    let give_up_at = Instant::now() + LEADER_WAIT;
+    let mut to = client.clone();
+    loop {
+        let error = match to.submit(signed) {
+            Ok(outcome) => {
+                wait_until_here(client, &to, &outcome);
+                return Ok(outcome);
+            }
+            Err(error) => error,
+        };
+        let is_no_leader = error.code() == Some(Refusal::NoLeader.code());
+        if !is_no_leader || Instant::now() > give_up_at {
+            return Err(error.into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+        to = client.leader().ok().flatten().unwrap_or_else(|| client.clone());
+    }
+}
+
+/// What is asked next at the node at hand has the transaction in it.
+fn wait_until_here(client: &Client, asked: &Client, outcome: &SubmitOutcome) {
+    let SubmitOutcome::Recorded { height, .. } = outcome else { return };
+    let give_up_at = Instant::now() + FOLLOW_WAIT;
+    while client.url() != asked.url()
+        && Instant::now() < give_up_at
+        && client.status().is_ok_and(|status| status.height < *height)
+    {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
 /// Submits and turns whatever is not "done" into a failure.
 pub fn submit(client: &Client, signed: &SignedTransaction) -> Done<Sent> {
-    match client.submit(signed)? {
+    match submit_to_leader(client, signed)? {
         SubmitOutcome::Recorded { id, height, position, result, .. } if result.is_ok() => {
             Ok(Sent::Recorded { id, height, position })
         }

@@ -2,10 +2,10 @@
 
 use crate::bench::BenchCommand;
 use crate::commands::{
-    ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, DevArgs, FreezeArgs,
-    GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs, PayArgs, PendingCommand,
-    ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand, TermsCommand, TokenCommand,
-    TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
+    ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, ClusterCommand,
+    DevArgs, FreezeArgs, GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs, PayArgs,
+    PendingCommand, ProofCommand, RecoveryCommand, ReverseArgs, ScheduleCommand, TermsCommand,
+    TokenCommand, TxCommand, UnfreezeArgs, UserCommand, VerifyArgs, WalletCommand,
 };
 use crate::demo::DemoArgs;
 use clap::{Args, Parser, Subcommand};
@@ -61,6 +61,9 @@ pub enum Command {
     Init(InitArgs),
     /// Run a node on a data directory made by 'kanjo init'.
     Node(NodeArgs),
+    /// Clusters: run one here, make one, see how it is, compare its nodes, change its members.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// What the node says about itself and its ledger.
     #[command(after_help = "Example:\n  kanjo status")]
     Status,

@@ -23,8 +23,10 @@ mod figures;
 mod home;
 mod interrupt;
 mod load;
+mod member;
 mod orders;
 mod policy;
+mod processes;
 mod text;
 mod typed;
 
@@ -57,6 +59,7 @@ fn run(ctx: &Context, command: Command) -> Done {
         Command::Dev(args) => commands::dev(ctx, &args),
         Command::Init(args) => commands::init(ctx, &args),
         Command::Node(args) => commands::node(ctx, &args),
+        Command::Cluster(command) => commands::cluster(ctx, &command),
         Command::Status => commands::status(ctx),
         Command::Genesis(args) => commands::genesis(ctx, &args),
         Command::Key(command) => commands::key(ctx, command),

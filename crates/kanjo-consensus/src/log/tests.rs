@@ -224,7 +224,7 @@ impl<R: AsyncRuntime> StoreBuilder<Types<R>, AnyFirst<R>, Signing<R>> for Builde
         let disk = FaultyDisk::new(2);
         let slot = SlotFile::open(Arc::new(disk), Path::new("/node/voters.slot")).unwrap();
         let history = VoterHistory::open(slot).unwrap();
-        let machine = Machine::new(&store.reader(), history, None, Arc::new(Drain)).unwrap();
+        let (machine, _) = Machine::new(&store.reader(), history, None, Arc::new(Drain)).unwrap();
         Ok(((), store, Signing(machine)))
     }
 }

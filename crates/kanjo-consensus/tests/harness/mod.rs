@@ -279,6 +279,14 @@ impl Cluster {
         old.stop().await;
     }
 
+    /// Stops a node as planned, and opens the same files again.
+    pub async fn restart(&mut self, id: u16) {
+        self.net.nodes.lock().unwrap().remove(&id);
+        let engine = self.nodes[usize::from(id)].engine.take().expect("it is up");
+        engine.stop().await;
+        self.up(id).await;
+    }
+
     /// Waits until somebody leads and a majority follows; who, and in which term.
     pub async fn leader(&self) -> (u16, u64) {
         for _ in 0..2_000 {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 mod proofs;
+mod sentinel;
 
 use kanjo_api::{SubmitAnswer, SubmitOutcome, frames};
 use kanjo_fuzz::sample::sample;
@@ -80,6 +81,7 @@ pub fn corpus() -> Corpus {
     api(&mut corpus);
     storage(&mut corpus);
     links(&mut corpus);
+    sentinel::sentinel(&mut corpus);
     proofs::proofs(&mut corpus);
     corpus
 }

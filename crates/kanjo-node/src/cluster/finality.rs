@@ -68,15 +68,8 @@ struct Pending {
     placed: Placed,
     /// This node computed the same header; a witness needs not.
     is_computed: bool,
-    is_vote_asked: bool,
     /// Kept until this node has executed it.
     permit: Option<OwnedSemaphorePermit>,
-}
-
-/// A block made here and not committed yet.
-struct Made {
-    hash: Hash,
-    bytes: usize,
 }
 
 /// What the finality thread works with.
@@ -109,7 +102,8 @@ pub(crate) struct Proposal {
 /// What the finality thread keeps.
 pub(crate) struct State {
     pending: BTreeMap<u64, Pending>,
-    made: BTreeMap<u64, Made>,
+    /// Hashes of the headers of blocks made here and not committed yet.
+    made: BTreeMap<u64, Hash>,
     /// Sealed batches and the height that must be certified before they are released.
     waiting: VecDeque<(u64, Sealed)>,
     /// Certified heights that are not released yet.
@@ -119,6 +113,8 @@ pub(crate) struct State {
     /// Newest height that is released.
     released: Option<SignedHeader>,
     sealed_to: u64,
+    /// The lowest height for which no votes are expected yet.
+    next_ask: u64,
     drained: Vec<tokio::sync::oneshot::Sender<()>>,
     leads: bool,
 }
@@ -135,6 +131,7 @@ impl State {
             memberships: BTreeMap::from([(first, membership)]),
             released,
             sealed_to: tip,
+            next_ask: first,
             drained: Vec::new(),
             leads: false,
         }
@@ -235,21 +232,20 @@ impl Finality {
             tracing::warn!(height, why, proposer = entry.proposer, "a block in the log is void");
         }
         self.shared.pending_headers.write().insert(height, placed.hash);
-        let is_mine = self.state.made.get(&height).is_some_and(|made| made.hash == placed.hash);
+        let is_mine = self.state.made.get(&height).is_some_and(|made| *made == placed.hash);
         let pending = Pending {
             placed: placed.clone(),
             is_computed: is_mine || self.cluster.is_witness,
-            is_vote_asked: false,
             permit: Some(permit),
         };
         self.state.pending.insert(height, pending);
         if is_mine {
             self.state.made.remove(&height);
-            return self.may_vote(height);
+            return self.ask_votes();
         }
         if self.cluster.is_witness {
             self.witness_follows(height, &entry.content, &placed);
-            return self.may_vote(height);
+            return self.ask_votes();
         }
         if !self.state.made.is_empty() {
             // Blocks made here stand on another one than the cluster has committed.
@@ -297,9 +293,9 @@ impl Finality {
         let challenge = kanjo_types::block::challenge(&Hash::ZERO, &entry.signature);
         let placed = Placed { header, hash, challenge, void: None };
         let pending =
-            Pending { placed, is_computed: true, is_vote_asked: false, permit: Some(permit) };
+            Pending { placed, is_computed: true, permit: Some(permit) };
         self.state.pending.insert(0, pending);
-        self.may_vote(0);
+        self.ask_votes();
     }
 
     // ---- Own results ----
@@ -322,7 +318,7 @@ impl Finality {
             self.cluster.set_membership(block.membership.clone());
         }
         if block.is_made {
-            self.state.made.insert(height, Made { hash: block.hash, bytes: block.bytes.len() });
+            self.state.made.insert(height, block.hash);
             let (header, bytes) = (block.hash, block.bytes.clone());
             // The engine may be gone; then this node stops or rewinds.
             let _ = self.proposals.send(Proposal { height, header, bytes });
@@ -331,22 +327,29 @@ impl Finality {
             pending.permit = None;
         }
         self.state.waiting.push_back((height, sealed));
-        self.may_vote(height);
+        self.ask_votes();
+    }
+
+    /// Goes on with all heights that are committed and computed, in order: a sentinel never signs
+    /// below what it has signed.
+    fn ask_votes(&mut self) {
+        while self.ask_vote(self.state.next_ask) {
+            self.state.next_ask += 1;
+        }
     }
 
     /// Expects votes for a height that is committed and computed, and gives its own, unless a
-    /// certificate is there already.
-    fn may_vote(&mut self, height: u64) {
-        let Some(membership) = self.state.membership_at(height).cloned() else { return };
+    /// certificate is there already. False when it is too early.
+    fn ask_vote(&mut self, height: u64) -> bool {
+        let Some(membership) = self.state.membership_at(height).cloned() else { return false };
         // Whose votes count here was decided in the block below: that one comes first.
         if self.state.memberships.contains_key(&height) && self.next_release() < height {
-            return;
+            return false;
         }
-        let Some(pending) = self.state.pending.get_mut(&height) else { return };
-        if !pending.is_computed || pending.is_vote_asked {
-            return;
+        let Some(pending) = self.state.pending.get_mut(&height) else { return false };
+        if !pending.is_computed {
+            return false;
         }
-        pending.is_vote_asked = true;
         pending.permit = None;
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
         let epoch = membership.epoch;
@@ -360,6 +363,7 @@ impl Finality {
         if is_voter && !self.cluster.is_witness && !is_certified {
             let _ = self.signer.send(ToSign::Vote { epoch, height, header: hash, challenge });
         }
+        true
     }
 
     // ---- Votes ----
@@ -479,9 +483,7 @@ impl Finality {
         if let Some(newest) = newest {
             self.state.memberships = self.state.memberships.split_off(&newest);
         }
-        if self.state.memberships.contains_key(&(height + 1)) {
-            self.may_vote(height + 1);
-        }
+        self.ask_votes();
         loop {
             match self.state.waiting.front() {
                 Some((needs, sealed)) if *needs == height && sealed.block.is_some() => {

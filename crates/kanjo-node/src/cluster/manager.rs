@@ -11,12 +11,15 @@
 
 use crate::cluster::ClusterState;
 use crate::cluster::fetch;
+use crate::cluster::measures;
+use crate::cluster::roles::Assignment;
 use crate::cluster::finality::Event;
 use crate::cluster::signing::ToSign;
 use crate::shared::{Shared, ToSequencer};
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
+use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
 use kanjo_types::codec;
@@ -35,6 +38,8 @@ const CALL: Duration = Duration::from_secs(2);
 const STUCK: Duration = Duration::from_millis(300);
 /// How long a pause of block making may last.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long another node must have been the better leader.
+const PREFERRED_FOR: Duration = Duration::from_secs(10);
 /// A node this close to the leader's log may vote.
 const LAG_MAX: u64 = 64;
 
@@ -69,6 +74,8 @@ pub(crate) struct Manager {
     pub notices: mpsc::UnboundedReceiver<Notice>,
     pub reachable: Arc<dyn Fn() -> BTreeSet<u16> + Send + Sync>,
     pub eject_after: Duration,
+    /// Leadership goes to whoever has more than twice the power for a while.
+    pub prefer_power: bool,
     pub state: View,
 }
 
@@ -82,13 +89,34 @@ pub(crate) struct View {
     next_ask: Instant,
     /// The node stops as planned: it does not ask for its vote again.
     leaving: bool,
+    next_measures: Instant,
+    /// Another node that is to lead, and since when.
+    preferred: Option<(u16, Instant)>,
 }
 
 impl Default for View {
     fn default() -> Self {
         let now = Instant::now();
-        Self { unreachable: BTreeMap::new(), tip: (0, now), led: false, next_ask: now, leaving: false }
+        Self {
+            unreachable: BTreeMap::new(),
+            tip: (0, now),
+            led: false,
+            next_ask: now,
+            leaving: false,
+            next_measures: now,
+            preferred: None,
+        }
     }
+}
+
+/// Who should lead instead of `me`, by power alone; nobody when it is not worth a hand-over.
+fn stronger(me: u16, cluster: &ClusterState) -> Option<u16> {
+    let roles = cluster.measured.roles(cluster);
+    let is_first = |one: &&Assignment| one.role == NodeRole::Coordination;
+    let first = roles.iter().find(is_first).map(|one| one.node).filter(|node| *node != me)?;
+    let measured = cluster.measured.fresh();
+    let power = |node: u16| measured.get(&node).map(|one| one.checks_per_s);
+    (power(first)? > power(me)?.saturating_mul(2)).then_some(first)
 }
 
 /// Voters needed for a quorum of `count`.
@@ -125,7 +153,11 @@ impl Manager {
                         let answer = self.answer(from, &body).await;
                         let _ = reply.send(answer);
                     }
-                    Some(ToManager::Measured { .. }) => {}
+                    Some(ToManager::Measured { from, body }) => {
+                        if let Err(why) = self.cluster.measured.take(from, &body) {
+                            self.cluster.note_doubt(from, why);
+                        }
+                    }
                     Some(ToManager::Leave(reply)) => {
                         let left = self.leave().await;
                         let _ = reply.send(left);
@@ -147,8 +179,11 @@ impl Manager {
         let engine = self.engine.now();
         self.follow_role(&engine);
         self.look_who_is_there();
+        self.measure(&engine).await;
         self.unstick(&engine).await;
-        if engine.role == Role::Leader {
+        if engine.role == Role::Leader && self.cluster.is_witness {
+            self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
         }
@@ -178,6 +213,46 @@ impl Manager {
             } else {
                 self.state.unreachable.entry(number).or_insert(now);
             }
+        }
+    }
+
+    // ---- Measures ----
+
+    async fn measure(&mut self, engine: &EngineState) {
+        if Instant::now() < self.state.next_measures {
+            return;
+        }
+        self.state.next_measures = Instant::now() + measures::EVERY;
+        let (shared, cluster) = (self.shared.clone(), self.cluster.clone());
+        // It reads certificates, and the first time tests what the machine can do.
+        let work = move || cluster.measured.measure(&shared, &cluster);
+        if tokio::task::spawn_blocking(work).await.is_err() {
+            return;
+        }
+        if self.prefer_power && engine.role == Role::Leader {
+            self.prefer_power().await;
+        }
+    }
+
+    /// Hands leadership to a voter that has more than twice the power, once that has held for a
+    /// while.
+    async fn prefer_power(&mut self) {
+        let stronger = stronger(self.cluster.me, &self.cluster);
+        self.state.preferred = match (stronger, self.state.preferred) {
+            (Some(now), Some((before, since))) if now == before => Some((before, since)),
+            (Some(now), _) => Some((now, Instant::now())),
+            (None, _) => None,
+        };
+        let Some((node, since)) = self.state.preferred else { return };
+        if since.elapsed() < PREFERRED_FOR {
+            return;
+        }
+        self.state.preferred = None;
+        tracing::info!(node, "handing leadership to the node with most power");
+        if self.pause().await {
+            self.hand_over(&BTreeSet::from([node])).await;
+            // Where the hand-over failed this node goes on; otherwise it follows by now.
+            let _ = self.sequencer.send(ToSequencer::Resume);
         }
     }
 
@@ -245,6 +320,19 @@ impl Manager {
             tracing::warn!(%error, "the engine's voters were not changed; trying again");
         }
         let _ = self.sequencer.send(ToSequencer::Resume);
+    }
+
+    /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
+    /// whole log, and hands over.
+    async fn step_aside(&mut self, engine: &EngineState) {
+        let membership = self.cluster.membership();
+        let executors = membership.voters().filter(|(_, member)| member.executes());
+        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
+        let is_up_to_date =
+            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
+        if executors.iter().any(is_up_to_date) {
+            self.hand_over(&executors).await;
+        }
     }
 
     async fn hand_over(&mut self, voters: &BTreeSet<u16>) {

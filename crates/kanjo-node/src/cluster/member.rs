@@ -1,6 +1,6 @@
 //! Starting and stopping a member.
 
-use crate::cluster::ClusterState;
+use crate::cluster::{ClusterState, measures, state::Own};
 use crate::cluster::finality::{Event, Finality, Proposal, State};
 use crate::cluster::handler::{Router, Routes};
 use crate::cluster::keeper::Keeper;
@@ -16,6 +16,7 @@ use crate::release::{Behind, Release};
 use crate::restart::{self, OpenedAs};
 use crate::sealer::{Next, Sealing};
 use crossbeam_channel::{Sender, unbounded};
+use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::ballots::Ballots;
 use kanjo_consensus::boundary::{CommittedEntry, ProposalCheck, Sink};
 use kanjo_consensus::engine::{Engine, EngineConfig, Parts};
@@ -55,12 +56,26 @@ pub struct MemberOptions {
     pub eject_after: Duration,
     /// Times of the engine.
     pub engine: EngineConfig,
+    /// Roles that this node takes; all that fall to it when left out.
+    pub roles: Option<Vec<NodeRole>>,
+    /// Leadership is handed over to a voter that has more than twice the power for a while.
+    pub prefer_power: bool,
+    /// The newest membership that is known from elsewhere: a node that is new finds itself and the
+    /// others there before it has executed the blocks that made it.
+    pub membership: Option<Arc<Membership>>,
 }
 
 impl Default for MemberOptions {
     fn default() -> Self {
         let eject_after = Duration::from_secs(5);
-        Self { link_listen: None, eject_after, engine: EngineConfig::default() }
+        Self {
+            link_listen: None,
+            eject_after,
+            engine: EngineConfig::default(),
+            roles: None,
+            prefer_power: false,
+            membership: None,
+        }
     }
 }
 
@@ -186,7 +201,7 @@ fn runtime(name: &'static str, threads: usize) -> Result<Runtime, StartError> {
 pub fn start_member(
     config: Config,
     options: &MemberOptions,
-    signer: Box<dyn Signer>,
+    mut signer: Box<dyn Signer>,
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     void: BTreeSet<(u64, Hash)>,
@@ -197,8 +212,13 @@ pub fn start_member(
     let mut opened = restart::open_member(&config, disk.clone(), Arc::clone(&recent))?;
     let chain = opened.genesis.chain_id();
     let membership = opened.ledger.membership().clone();
+    // For links and for whose signatures are known; which votes count comes from the ledger alone.
+    let newest = match &options.membership {
+        Some(told) if told.epoch > membership.epoch => told.clone(),
+        _ => membership.clone(),
+    };
     let vote_key = signer.vote_key();
-    let me = membership
+    let me = newest
         .numbered()
         .find(|(_, member)| member.certificate.vote_key == vote_key)
         .map(|(number, _)| number)
@@ -208,7 +228,7 @@ pub fn start_member(
     let engine_runtime = runtime("kanjo-engine", 1)?;
     let links_runtime = runtime("kanjo-links", 2)?;
     let router = Arc::new(Router::default());
-    let own = membership.member(me).map(|member| member.certificate.address.clone());
+    let own = newest.member(me).map(|member| member.certificate.address.clone());
     let listen = match options.link_listen {
         Some(listen) => listen.to_string(),
         None => own.unwrap_or_default(),
@@ -218,7 +238,7 @@ pub fn start_member(
         me,
         key: link_key,
         listen,
-        peers: peers(&membership, me),
+        peers: peers(&newest, me),
         limits: MeshLimits::default(),
     };
     let mesh = links_runtime
@@ -229,12 +249,17 @@ pub fn start_member(
     let cluster = Arc::new(ClusterState::new(
         me,
         chain,
-        membership.clone(),
+        newest,
         Arc::clone(&recent),
         bus.clone(),
         notice_sender,
     ));
     cluster.set_links(mesh.clone());
+    cluster.set_own(Own {
+        program: signer.measurement(),
+        attestor: signer.status().ok().map(|status| status.attestor.name()),
+        takes: options.roles.as_ref().map(|roles| measures::mask(roles)),
+    });
 
     let Some(OpenedAs::Member { log, certificates }) = opened.kind.take() else {
         return Err(StartError::Member("opened as a ledger of one node".to_owned()));
@@ -328,8 +353,14 @@ pub fn start_member(
             room: Arc::new(Semaphore::new(COMMITTED_MAX)),
         }),
     };
+    let mut engine_config = options.engine.clone();
+    if cluster.is_witness {
+        // Executors should lead: a witness waits for them.
+        engine_config.election_min_ms = engine_config.election_min_ms.saturating_mul(4);
+        engine_config.election_max_ms = engine_config.election_max_ms.saturating_mul(4);
+    }
     let engine = engine_runtime
-        .block_on(Engine::<TokioRuntime>::start(options.engine.clone(), parts))
+        .block_on(Engine::<TokioRuntime>::start(engine_config, parts))
         .map_err(|error| StartError::Member(error.to_string()))?;
     let (to_manager, asked) = mpsc::unbounded_channel();
     router.open(Routes::new(
@@ -342,6 +373,7 @@ pub fn start_member(
     engine_runtime.spawn(propose(engine.clone(), cluster.clone(), to_propose, events.clone()));
     engine_runtime.spawn(watch_role(engine.clone(), cluster.clone(), events.clone()));
     cluster.set_engine(engine.clone());
+    cluster.set_manager(to_manager.clone());
     let links = mesh.clone();
     let manager = Manager {
         shared: shared.clone(),
@@ -354,6 +386,7 @@ pub fn start_member(
         notices,
         reachable: Arc::new(move || reachable(&links)),
         eject_after: options.eject_after,
+        prefer_power: options.prefer_power,
         state: View::default(),
     };
     links_runtime.spawn(manager.run());

@@ -17,11 +17,13 @@ pub(crate) mod finality;
 mod handler;
 mod keeper;
 mod manager;
+mod measures;
 mod member;
 pub(crate) mod replayer;
+pub(crate) mod roles;
 mod signing;
 mod state;
-mod status;
+pub(crate) mod status;
 
 pub(crate) use manager::ToManager;
 pub use member::{MemberOptions, start_member};

@@ -1,6 +1,8 @@
 //! What the threads of a member share about the cluster.
 
 use crate::blocks::Recent;
+use crate::cluster::manager::ToManager;
+use crate::cluster::measures::Measured;
 use crate::cluster::member::peers;
 use kanjo_consensus::engine::Engine;
 use kanjo_consensus::vote::{SignedVote, encode_votes};
@@ -8,14 +10,14 @@ use kanjo_link::bus::{Bus, Topic};
 use kanjo_link::mesh::Mesh;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::{Membership, Notice};
-use kanjo_types::{Certificate, ChainId};
+use kanjo_types::{Certificate, ChainId, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
@@ -36,6 +38,17 @@ pub(crate) enum SentinelState {
     Refuses(String),
 }
 
+/// What is fixed for this run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// SHA-256 of this node's program, as its sentinel measured it.
+    pub program: Hash,
+    /// What vouches for the sentinel.
+    pub attestor: Option<&'static str>,
+    /// Roles it takes by configuration.
+    pub takes: Option<u8>,
+}
+
 /// See the [module](self).
 pub(crate) struct ClusterState {
     pub chain: ChainId,
@@ -53,6 +66,9 @@ pub(crate) struct ClusterState {
     notices: mpsc::UnboundedSender<Notice>,
     links: OnceLock<Arc<Mesh>>,
     engine: OnceLock<Engine<TokioRuntime>>,
+    manager: OnceLock<mpsc::UnboundedSender<ToManager>>,
+    own: OnceLock<Own>,
+    pub measured: Measured,
 }
 
 impl ClusterState {
@@ -79,6 +95,9 @@ impl ClusterState {
             notices,
             links: OnceLock::new(),
             engine: OnceLock::new(),
+            manager: OnceLock::new(),
+            own: OnceLock::new(),
+            measured: Measured::default(),
         }
     }
 
@@ -87,7 +106,12 @@ impl ClusterState {
         self.membership.read().clone()
     }
 
+    /// An older one than is known, as when a node that was told the newest catches up, changes
+    /// nothing.
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
+        if membership.epoch < self.membership.read().epoch {
+            return;
+        }
         tracing::info!(epoch = membership.epoch, "membership");
         if let Some(links) = self.links() {
             links.set_peers(peers(&membership, self.me));
@@ -103,6 +127,31 @@ impl ClusterState {
         let _ = self.engine.set(engine);
     }
 
+    pub(crate) fn set_manager(&self, manager: mpsc::UnboundedSender<ToManager>) {
+        let _ = self.manager.set(manager);
+    }
+
+    pub(crate) fn set_own(&self, own: Own) {
+        let _ = self.own.set(own);
+    }
+
+    pub(crate) fn own(&self) -> Own {
+        self.own.get().cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn takes(&self) -> Option<u8> {
+        self.own.get().and_then(|own| own.takes)
+    }
+
+    /// Leaves the quorum, as far as others go on without this node.
+    pub(crate) async fn leave(&self) -> Result<(), String> {
+        let gone = || "the cluster's manager is gone".to_owned();
+        let (reply, left) = oneshot::channel();
+        let manager = self.manager.get().ok_or_else(gone)?;
+        manager.send(ToManager::Leave(reply)).map_err(|_| gone())?;
+        left.await.map_err(|_| gone())?
+    }
+
     pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {
         self.links.get()
     }
@@ -114,6 +163,14 @@ impl ClusterState {
     /// Does this node lead in `term`?
     pub(crate) fn leads_in(&self, term: u64) -> bool {
         self.leading_term.load(Ordering::Acquire) == term
+    }
+
+    /// Base URL of the leader's API, as the engine and the membership know.
+    pub(crate) fn leader_api(&self) -> Option<Arc<str>> {
+        let leader = self.engine()?.now().leader?;
+        let membership = self.membership();
+        let api = &membership.member(leader)?.certificate.api;
+        Some(Arc::from(api.trim_end_matches('/')))
     }
 
     // ---- Certificates and votes ----

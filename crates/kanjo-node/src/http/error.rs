@@ -50,7 +50,7 @@ pub(crate) fn status_of(refusal: Refusal) -> StatusCode {
         Refusal::UnknownAuthor | Refusal::BadSignature => StatusCode::FORBIDDEN,
         Refusal::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Refusal::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
-        Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Stopping | Refusal::NoLeader => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::UNPROCESSABLE_ENTITY,
     }
 }

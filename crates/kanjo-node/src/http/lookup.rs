@@ -10,8 +10,9 @@ use crate::rows;
 use crate::shared::{Health, Shared};
 use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 use kanjo_api::{
-    BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView, RowCounts,
+    AT_LEAST_HEADER, BlockPage, BlockSummary, BlockView, ErrorBody, HistoryPage, PAGE_MAX, RecordView, RowCounts,
     Status, TokenView, TransactionView, UserView, WalletView,
 };
 use kanjo_ledger::table::Row as _;
@@ -67,6 +68,25 @@ pub(super) async fn wait_final(shared: &Shared, height: u64) -> Result<(), ApiEr
             Ok(Health::StorageFull) => Err(Refused::new(Refusal::StorageFull, "node").into()),
             _ => Err(ApiError::stopped()),
         },
+    }
+}
+
+/// How long a request waits for the height that it names.
+const AT_LEAST_WAIT: Duration = Duration::from_secs(1);
+
+/// Waits a little until the block that a request names (`kanjo-at-least`) is final here.
+pub(super) async fn wait_at_least(shared: &Shared, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(named) = headers.get(AT_LEAST_HEADER) else { return Ok(()) };
+    let height = named.to_str().ok().and_then(|text| text.parse().ok());
+    let height: u64 = height
+        .ok_or_else(|| ApiError::bad_request("The height must be a number.", AT_LEAST_HEADER))?;
+    match tokio::time::timeout(AT_LEAST_WAIT, wait_final(shared, height)).await {
+        Ok(reached) => reached,
+        Err(_) => {
+            let sentence = "This node is behind the height that the request names; ask another one.";
+            let status = axum::http::StatusCode::SERVICE_UNAVAILABLE;
+            Err(ApiError::new(status, "behind", sentence).field(AT_LEAST_HEADER))
+        }
     }
 }
 

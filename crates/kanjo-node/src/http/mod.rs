@@ -1,7 +1,9 @@
 //! The HTTP API under `/v1`, health, metrics, and the OpenAPI document.
 
+mod cluster;
 mod error;
 mod extract;
+mod forward;
 mod lookup;
 mod openapi;
 mod proof;
@@ -21,7 +23,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use crossbeam_channel::Sender;
 use error::ApiError;
+use kanjo_gateway::Forwarder;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -40,6 +44,8 @@ pub(crate) struct Api {
     pub sequencer: Sender<ToSequencer>,
     /// Room for bodies of submit requests, in KiB.
     pub body_room: Arc<Semaphore>,
+    /// Passes submissions on to the leader; only on members of a cluster.
+    pub forwarder: Option<Forwarder>,
 }
 
 /// The running server.
@@ -73,6 +79,7 @@ pub(crate) fn serve(
         .enable_all()
         .build()?;
     let router = router(Arc::new(Api {
+        forwarder: forward::forwarder(&shared),
         shared,
         intake,
         sequencer,
@@ -89,7 +96,8 @@ pub(crate) fn serve(
                 let _ = stopped.await;
                 let _ = grace_sender.send(());
             };
-            let server = axum::serve(listener, router).with_graceful_shutdown(shutdown);
+            let service = router.into_make_service_with_connect_info::<SocketAddr>();
+            let server = axum::serve(listener, service).with_graceful_shutdown(shutdown);
             let deadline = async move {
                 let _ = grace.await;
                 tokio::time::sleep(STOP_GRACE).await;
@@ -134,9 +142,15 @@ fn router(api: Arc<Api>) -> Router {
         .route("/proofs/transactions/{id}", get(proof::transaction))
         .route("/proofs/blocks/{height}", get(proof::block))
         .route("/proofs/extends", get(proof::extends))
+        .route("/proofs/memberships", get(cluster::memberships))
+        .route("/cluster", get(cluster::cluster))
+        .route("/cluster/tables", get(cluster::tables))
+        .route("/cluster/memberships/{epoch}", get(cluster::membership))
+        .route("/cluster/leave", post(cluster::leave))
         .route("/stream/blocks", get(stream::blocks))
         .route("/stream/wallets/{id}", get(stream::wallet))
-        .route("/openapi.json", get(openapi::document));
+        .route("/openapi.json", get(openapi::document))
+        .layer(middleware::from_fn_with_state(api.clone(), cluster::refuse_of_witness));
     Router::new()
         .nest("/v1", v1)
         .route("/health/live", get(live))
@@ -150,6 +164,9 @@ fn router(api: Arc<Api>) -> Router {
 
 async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     api.shared.metrics.requests.fetch_add(1, Ordering::Relaxed);
+    if let Err(behind) = lookup::wait_at_least(&api.shared, request.headers()).await {
+        return behind.into_response();
+    }
     next.run(request).await
 }
 

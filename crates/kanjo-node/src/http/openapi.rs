@@ -1,6 +1,6 @@
 //! The OpenAPI document, made from the handlers' own descriptions.
 
-use super::{lookup, proof, record, stream, submit};
+use super::{cluster, lookup, proof, record, stream, submit};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -37,6 +37,11 @@ use utoipa::OpenApi;
         proof::reversal,
         proof::block,
         proof::extends,
+        cluster::memberships,
+        cluster::cluster,
+        cluster::tables,
+        cluster::membership,
+        cluster::leave,
         stream::blocks,
         stream::wallet,
         document,

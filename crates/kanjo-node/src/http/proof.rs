@@ -8,13 +8,14 @@ use super::lookup::{
 use super::record::{parse_key, parse_table};
 use super::{Answer, Api};
 use crate::history::{self, Walk, read_block, read_header, rows_at};
+use crate::memberships;
 use crate::proofs::{ProofAnswer, ProofQuery, ProvenAt, STATES_MAX, Wanted};
 use crate::shared::{Shared, ToSequencer};
 use axum::Json;
 use axum::extract::State;
 use crossbeam_channel::TrySendError;
 use kanjo_api::ErrorBody;
-use kanjo_ledger::block::{membership_proof, receipt_hash, rows_root};
+use kanjo_ledger::block::{receipt_hash, rows_root};
 use kanjo_proof::file::ProofFile;
 use kanjo_proof::merkle;
 use kanjo_proof::proof::{
@@ -34,16 +35,7 @@ use tokio::sync::oneshot;
 
 /// A proof with the memberships that lead from the genesis to the voters who signed it.
 fn file(shared: &Shared, proof: Proof) -> Result<Json<ProofFile>, ApiError> {
-    let heights: Vec<u64> = {
-        let ledger = shared.ledger.read();
-        let epochs = (1..=proof.epoch()).filter_map(|epoch| ledger.membership_of(epoch));
-        epochs.map(|membership| membership.height).collect()
-    };
-    let mut memberships = Vec::with_capacity(heights.len());
-    for height in heights {
-        let block = read_block(shared, height)?;
-        memberships.push(membership_proof(&block).ok_or_else(|| damaged(height))?);
-    }
+    let memberships = memberships::proofs(shared, proof.epoch())?;
     Ok(Json(ProofFile::new(shared.chain, proof).with_memberships(memberships)))
 }
 

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::forward;
 use crate::shared::{Health, Submission};
 use axum::Json;
 use axum::body::Body;
@@ -54,6 +55,9 @@ pub(super) async fn submit(
         return Err(Refused::new(Refusal::TooLarge, "request").into());
     }
     let (body, room) = read_body(&api, body).await?;
+    if forward::is_for_another(&api, &headers) {
+        return forward::forward(&api, &headers, body, room).await;
+    }
     let media_type = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     let sent = media_type(header::CONTENT_TYPE);
     if sent.starts_with(BINARY_MEDIA_TYPE) {

@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     pub fn client(&self, n: usize) -> Client {
-        Client::new(&format!("http://{}", self.members[n].api), &Limits::default())
+        Client::new(&format!("http://{}", self.members[n].api)).expect("a client")
     }
 
     /// A member that takes payments.
@@ -182,6 +182,43 @@ impl Cluster {
 
     pub fn pay(&mut self, at: usize, from: usize, to: usize, amount: u128) -> ResultCode {
         self.try_pay(at, from, to, amount).expect("the payment is recorded")
+    }
+
+    /// Payments in a circle, each recorded as done.
+    pub fn pay_rounds(&mut self, at: usize, rounds: usize) {
+        for round in 0..rounds {
+            assert_eq!(self.pay(at, round % 4, (round + 1) % 4, 5), ResultCode::Ok);
+        }
+    }
+
+    pub fn balances(&self, at: usize) -> Vec<u128> {
+        let client = self.client(at);
+        self.wallets.iter().map(|wallet| balance(&client, *wallet, VSM)).collect()
+    }
+
+    /// A planned stop.
+    pub fn leave_and_stop(&mut self, n: usize) {
+        self.members[n].node.as_ref().expect("running").leave().expect("the others take it");
+        self.stop(n);
+    }
+
+    /// Waits until every running member knows a membership with so many voters.
+    pub fn wait_voters(&mut self, voters: usize) {
+        let give_up_at = Instant::now() + Duration::from_secs(40);
+        loop {
+            self.tend();
+            let memberships: Vec<_> = self
+                .members
+                .iter()
+                .filter_map(|member| member.node.as_ref()?.membership())
+                .map(|membership| membership.voters().count())
+                .collect();
+            if memberships.iter().all(|count| *count == voters) {
+                return;
+            }
+            assert!(Instant::now() < give_up_at, "voters: {memberships:?}, not {voters}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 
     pub fn running(&self) -> Vec<usize> {

@@ -2,8 +2,8 @@
 //!
 //! | kind | counts in | vouches with | against |
 //! |---|---|---|---|
-//! | [`software`] | a file of its own | a key file of its own | mistakes: a directory restored from a backup |
-//! | [`tpm2`] | an NV counter of the TPM | a quote over PCRs | whoever can change disks, not chips |
+//! | [`software`] | a file of its own | a key file of its own | a backup put back |
+//! | [`tpm2`] | an NV counter of the TPM | a quote over PCRs | who changes disks, not chips |
 //!
 //! # Invariants
 //! - A count never goes down, and `advance` answers only when the new one is durable.

@@ -24,6 +24,8 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// See the module.
 pub struct Tpm {
     transport: Box<dyn Transport>,
+    /// A response may still be under way: the next one read could be that of another command.
+    broken: bool,
 }
 
 impl Tpm {
@@ -40,7 +42,7 @@ impl Tpm {
     /// # Errors
     /// When it doesn't start.
     pub fn start(transport: Box<dyn Transport>) -> Result<Self, TpmError> {
-        let mut tpm = Self { transport };
+        let mut tpm = Self { transport, broken: false };
         let mut code = tpm.startup()?;
         if code == RC_FAILURE && tpm.transport.power_on()? {
             code = tpm.startup()?;
@@ -55,8 +57,17 @@ impl Tpm {
     }
 
     fn startup(&mut self) -> Result<u32, TpmError> {
-        let answer = self.transport.transact(&command::startup())?;
+        let answer = self.transact(&command::startup())?;
         Ok(response(&answer, false)?.code)
+    }
+
+    fn transact(&mut self, command: &[u8]) -> Result<Vec<u8>, TpmError> {
+        if self.broken {
+            return Err(TpmError::Io(std::io::ErrorKind::NotConnected.into()));
+        }
+        let answer = self.transport.transact(command);
+        self.broken = answer.is_err();
+        answer
     }
 
     /// Sends a command; answers with the handle made, if any, and the parameters.
@@ -67,7 +78,7 @@ impl Tpm {
         makes_handle: bool,
     ) -> Result<(Option<u32>, Vec<u8>), TpmError> {
         for _ in 0..TRIES_MAX {
-            let answer = self.transport.transact(command)?;
+            let answer = self.transact(command)?;
             let wire::Response { code, handle, parameters } = response(&answer, makes_handle)?;
             if code == 0 {
                 return Ok((handle, parameters.to_vec()));

@@ -1,5 +1,5 @@
-//! A small client of TPM 2.0 ("Trusted Platform Module Library", parts 2 and 3): the eleven commands that
-//! an attestor needs, over a TPM simulator's socket or a device file.
+//! A small client of TPM 2.0 ("Trusted Platform Module Library", parts 2 and 3): the commands that an
+//! attestor needs, over a TPM simulator's socket or a device file.
 //!
 //! ```text
 //! command    tag u16 │ size u32 │ code u32 │ handles │ [size u32 │ password session] │ parameters

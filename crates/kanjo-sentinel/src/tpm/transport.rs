@@ -43,7 +43,8 @@ pub enum Address {
         /// Host and port of the control connection, to power the TPM on.
         control: Option<String>,
     },
-    /// A device file. Take the resource manager's, `/dev/tpmrm0`, so that others can use the TPM, too.
+    /// A device file. Take the resource manager's, `/dev/tpmrm0`, so that others can use the TPM,
+    /// too. Not tested on a chip.
     Device(PathBuf),
 }
 

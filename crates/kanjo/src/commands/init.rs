@@ -165,7 +165,7 @@ pub fn init(ctx: &Context, args: &InitArgs) -> Done {
         let fail = Fail::new("already_there", format!("{dir} already holds a ledger"));
         return Err(fail.next(format!("run it with 'kanjo node --data {dir}', or choose another")));
     }
-    let operators = operators(ctx, args)?;
+    let operators = operators(ctx, &args.operators, args.no_passphrase)?;
     let (first, _) = operators.first().ok_or_else(|| Fail::usage("no operator"))?;
     let first = first.clone();
     let mut plan = Plan::new(&args.name, operators)?;
@@ -209,19 +209,24 @@ pub fn remember(ctx: &Context, genesis: &Genesis) -> Done {
     ctx.home.save_book(&book)
 }
 
-fn operators(ctx: &Context, args: &InitArgs) -> Done<Vec<(String, Access)>> {
-    if args.operators.is_empty() {
+/// Operators by the keys that were named, or the one of the home directory.
+pub fn operators(
+    ctx: &Context,
+    given: &[String],
+    no_passphrase: bool,
+) -> Done<Vec<(String, Access)>> {
+    if given.is_empty() {
         let key = match ctx.home.keys().load(OPERATOR) {
             Ok(key) => key,
             Err(kanjo_client::keys::KeyError::Unknown { .. }) => {
-                new_key(ctx, OPERATOR, KeyKind::Ed25519, args.no_passphrase)?.0
+                new_key(ctx, OPERATOR, KeyKind::Ed25519, no_passphrase)?.0
             }
             Err(error) => return Err(error.into()),
         };
         return Ok(vec![(OPERATOR.to_owned(), Access::Single(key.public()))]);
     }
     let mut found: Vec<(String, Access)> = Vec::new();
-    for (position, text) in args.operators.iter().enumerate() {
+    for (position, text) in given.iter().enumerate() {
         let access = Access::Single(ctx.public_key(text)?);
         let stem = Path::new(text).file_stem().and_then(|stem| stem.to_str()).map(str::to_owned);
         let name = match stem {

@@ -1,26 +1,35 @@
 //! `kanjo node`: run a node until it is told to stop.
 
+use super::node_member::{self, JoinArgs, LeaveArgs};
 use crate::context::Context;
 use crate::fail::{Done, Fail};
 use crate::say;
 use crate::text::{bold, dim, note};
-use clap::Args;
-use kanjo_node::{Config, RunningNode, StartError};
+use clap::{Args, Subcommand};
+use kanjo_node::{Config, Ended, RunningNode, StartError};
 use serde_json::json;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// How often a running node is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Options of `kanjo node`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Example:\n  kanjo node --data ./bank\n\n\
-    Ctrl-C or SIGTERM stops it cleanly. KANJO_LOG sets what it logs (error, warn, info, debug).")]
+    Ctrl-C or SIGTERM stops it cleanly; a member of a cluster leaves the quorum first, and a second\n\
+    Ctrl-C does not wait for that. KANJO_LOG sets what it logs (error, warn, info, debug).")]
 pub struct NodeArgs {
-    /// Data directory made by 'kanjo init'.
+    #[command(subcommand)]
+    command: Option<NodeCommand>,
+    /// Data directory made by 'kanjo init', 'kanjo cluster init' or 'kanjo node join'.
     #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    data: Option<PathBuf>,
     #[command(flatten)]
     listen: ListenArgs,
     /// A block is cut at the latest this many milliseconds after its first transaction.
@@ -43,11 +52,24 @@ pub struct NodeArgs {
     stop_with_stdin: bool,
 }
 
+/// What a node does beside running.
+#[derive(Debug, Subcommand)]
+enum NodeCommand {
+    /// Make the directory of a node that is to join a cluster, and the certificate that governors
+    /// admit.
+    Join(JoinArgs),
+    /// Have a running member leave the quorum, before it is stopped.
+    Leave(LeaveArgs),
+}
+
+/// Where an API listens unless told otherwise.
+const LISTEN_DEFAULT: &str = "127.0.0.1:8480";
+
 /// Where the API listens.
 #[derive(Debug, Args)]
 pub struct ListenArgs {
     /// Address of the HTTP API; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8480")]
+    #[arg(long, value_name = "ADDR", default_value = LISTEN_DEFAULT)]
     pub listen: SocketAddr,
     /// Allow an address that other machines reach. The API has no access control of its own.
     #[arg(long)]
@@ -79,26 +101,18 @@ impl ListenArgs {
 
 /// Runs `kanjo node`.
 pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
-    let mut config = Config::new(&args.data);
-    config.listen = args.listen.checked()?;
-    if let Some(interval) = args.block_interval_ms {
-        config.block_interval_ms = interval;
+    match &args.command {
+        Some(NodeCommand::Join(join)) => return node_member::join(ctx, join),
+        Some(NodeCommand::Leave(leave)) => return node_member::leave(ctx, leave),
+        None => {}
     }
-    if let Some(transactions) = args.block_transactions {
-        config.block_transactions_max = transactions.max(1);
-    }
-    if let Some(threads) = args.verify_threads {
-        config.verify_threads = threads;
-    }
-    if let Some(bytes) = args.segment_bytes {
-        config.segment_bytes = bytes;
-    }
-    if let Some(interval) = args.checkpoint_interval_s {
-        config.checkpoint_interval_s = interval;
-    }
+    let data = args.data.as_ref().ok_or_else(|| Fail::usage("which node? give --data DIR"))?;
     log_to_stderr();
-    let node = start(config)?;
-    announce(ctx, &node, &args.data);
+    if crate::member::is_member(data) {
+        return node_member::run(ctx, data, args);
+    }
+    let node = start(args.config(data, args.listen.checked()?))?;
+    announce(ctx, &node, data);
     run_until_told(node, args.stop_with_stdin)?;
     if !ctx.json {
         say!("Stopped. Everything acknowledged is on disk.");
@@ -106,7 +120,49 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     Ok(())
 }
 
-fn announce(ctx: &Context, node: &RunningNode, data: &Path) {
+impl NodeArgs {
+    /// Stop when standard input ends?
+    pub fn stops_with_stdin(&self) -> bool {
+        self.stop_with_stdin
+    }
+
+    /// Where the API of a member listens: as its file says, unless told otherwise here.
+    pub fn member_listen(&self, listen: SocketAddr) -> Done<SocketAddr> {
+        let is_default = LISTEN_DEFAULT.parse() == Ok(self.listen.listen);
+        let listen = if is_default { listen } else { self.listen.listen };
+        ListenArgs { listen, allow_remote: self.listen.allow_remote }.checked()
+    }
+
+    /// Settings of the node.
+    pub fn config(&self, data: &Path, listen: SocketAddr) -> Config {
+        let mut config = Config::new(data);
+        config.listen = listen;
+        self.tune(&mut config);
+        config
+    }
+
+    fn tune(&self, config: &mut Config) {
+        let args = self;
+        if let Some(interval) = args.block_interval_ms {
+            config.block_interval_ms = interval;
+        }
+        if let Some(transactions) = args.block_transactions {
+            config.block_transactions_max = transactions.max(1);
+        }
+        if let Some(threads) = args.verify_threads {
+            config.verify_threads = threads;
+        }
+        if let Some(bytes) = args.segment_bytes {
+            config.segment_bytes = bytes;
+        }
+        if let Some(interval) = args.checkpoint_interval_s {
+            config.checkpoint_interval_s = interval;
+        }
+    }
+}
+
+/// Tells where a node runs.
+pub fn announce(ctx: &Context, node: &RunningNode, data: &Path) {
     let (address, chain, height) = (node.address(), node.chain(), node.height());
     let api = format!("http://{address}");
     if ctx.json {
@@ -155,44 +211,94 @@ pub fn log_to_stderr() {
 /// Runs the node until Ctrl-C, SIGTERM, the end of standard input (when asked for), or its own
 /// failure.
 pub fn run_until_told(node: RunningNode, with_stdin: bool) -> Done {
-    let told = Arc::new(tokio::sync::Notify::new());
-    if with_stdin {
-        let told = told.clone();
-        std::thread::spawn(move || {
-            let mut rest = [0u8; 64];
-            while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
-            told.notify_one();
-        });
-    }
-    let failed = wait(&node, &told).map_err(|error| Fail::new("signals", error))?;
+    let told = Told::listen(with_stdin)?;
+    let ended = wait(&node, &told);
     let stopped = node.stop();
-    if let Some(reason) = failed {
-        return Err(Fail::new("node_stopped", format!("the node stopped by itself: {reason}"))
-            .next("nothing acknowledged is lost; see to the disk, then start it again"));
+    if let Some(ended) = ended {
+        return Err(stopped_by_itself(&ended));
     }
     stopped.map_err(|error| Fail::new("stop", error))
 }
 
-/// Waits; `Some` with the reason when the node has stopped by itself.
-fn wait(node: &RunningNode, told: &tokio::sync::Notify) -> std::io::Result<Option<String>> {
+/// The node has stopped without being told.
+pub fn stopped_by_itself(ended: &Ended) -> Fail {
+    Fail::new("node_stopped", format!("the node stopped by itself: {ended}"))
+        .next("nothing acknowledged is lost; see to the disk, then start it again")
+}
+
+/// Who told the process to stop, and how often.
+#[derive(Clone)]
+pub struct Told(Arc<Signs>);
+
+#[derive(Default)]
+struct Signs {
+    /// Ctrl-C and SIGTERM so far.
+    signals: AtomicUsize,
+    stdin_ended: AtomicBool,
+}
+
+impl Told {
+    /// Listens from now on, on threads of its own.
+    pub fn listen(with_stdin: bool) -> Done<Self> {
+        let signs = Arc::new(Signs::default());
+        if with_stdin {
+            let signs = signs.clone();
+            std::thread::spawn(move || {
+                let mut rest = [0u8; 64];
+                while std::io::stdin().read(&mut rest).is_ok_and(|read| read > 0) {}
+                signs.stdin_ended.store(true, Ordering::Release);
+            });
+        }
+        listen_for_signals(signs.clone()).map_err(|error| Fail::new("signals", error))?;
+        Ok(Self(signs))
+    }
+
+    /// How many signals came.
+    pub fn signals(&self) -> usize {
+        self.0.signals.load(Ordering::Acquire)
+    }
+
+    /// Has standard input ended?
+    pub fn stdin_ended(&self) -> bool {
+        self.0.stdin_ended.load(Ordering::Acquire)
+    }
+
+    /// Is the process to stop?
+    pub fn is_told(&self) -> bool {
+        self.signals() > 0 || self.stdin_ended()
+    }
+}
+
+fn listen_for_signals(signs: Arc<Signs>) -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => return Ok(None),
-                _ = terminate.recv() => return Ok(None),
-                () = told.notified() => return Ok(None),
-                () = tokio::time::sleep(Duration::from_millis(250)) => {
-                    if node.has_stopped() {
-                        return Ok(Some(node.wait_stopped()));
-                    }
+    let (mut interrupt, mut terminate) = runtime.block_on(async {
+        std::io::Result::Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+    })?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
                 }
+                signs.signals.fetch_add(1, Ordering::AcqRel);
             }
+        });
+    });
+    Ok(())
+}
+
+/// Waits until the process is told to stop; `Some` with the reason when the node has stopped by
+/// itself before.
+pub fn wait(node: &RunningNode, told: &Told) -> Option<Ended> {
+    while !told.is_told() {
+        if let Some(ended) = node.ended() {
+            return Some(ended);
         }
-    })
+        std::thread::sleep(LOOK_EVERY);
+    }
+    None
 }
 
 #[cfg(test)]
