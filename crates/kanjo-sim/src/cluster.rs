@@ -255,7 +255,9 @@ impl Cluster {
     fn hand_over(&mut self) {
         let Some(leader) = self.running().find(|member| member.leads()).cloned() else { return };
         let others = self.scene.net.others(leader.me);
-        let Some(to) = self.dice.pick(&others) else { return };
+        let criminal = self.plan.criminal.map(|(number, _)| number);
+        let criminal = criminal.filter(|number| others.contains(number));
+        let Some(to) = criminal.or_else(|| self.dice.pick(&others)) else { return };
         self.scene.trace.note(format!("n{} is to hand over to n{to}", leader.me));
         spawn(async move {
             if let Some(engine) = leader.engine() {

@@ -21,6 +21,9 @@ struct Arguments {
     /// Breaks the build on purpose: guard-off, quorum-of-one, acknowledge-early, no-rewind.
     #[arg(long)]
     broken: Option<String>,
+    /// How many of the last events are shown.
+    #[arg(long)]
+    lines: Option<usize>,
     /// Shows the last events of every run, also of good ones.
     #[arg(long)]
     trace: bool,
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
             }
         },
     };
-    let options = Options { broken, faults_ms: arguments.faults_ms };
+    let options = Options { broken, faults_ms: arguments.faults_ms, lines: arguments.lines };
     let begin = Instant::now();
     let (mut found, mut acknowledged, mut heights) = (Vec::new(), 0u64, 0u64);
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {

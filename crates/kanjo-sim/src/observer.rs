@@ -201,7 +201,7 @@ impl Observer {
         let height = next - 1;
         let replica = member.replica.lock();
         let sealed = member.sealed.lock();
-        if replica.height != height || sealed.last.height != height {
+        if replica.is_open || replica.height != height || sealed.last.height != height {
             return;
         }
         if let Err(error) = replica.ledger.audit_supply() {

@@ -86,7 +86,7 @@ impl Plan {
             Some(_) => None,
             None => crime,
         };
-        let number = u16::try_from(dice.below(u64::from(executors))).unwrap_or(0);
+        let number = u16::try_from(dice.below(3)).unwrap_or(0);
         let bad = dice.below(3);
         let weather = Weather {
             loss_ppm: u32::try_from(dice.below(30_000 * bad + 1)).unwrap_or(0),
@@ -99,7 +99,7 @@ impl Plan {
         if faults.is_empty() || broken == Some(Broken::NoRewind) {
             faults.extend([Fault::Crash, Fault::Partition]);
         }
-        Self {
+        let plan = Self {
             executors,
             witnesses,
             accounts: dice.between(3, 6),
@@ -109,7 +109,13 @@ impl Plan {
             pause_ms: dice.between(100, 800),
             faults_ms: faults_ms.unwrap_or_else(|| dice.between(2_000, 6_000)),
             skew_ms: dice.pick(&[0, 5, 200]).unwrap_or(0),
+        };
+        if broken != Some(Broken::GuardOff) {
+            return plan;
         }
+        // Two blocks can both have a quorum only where the criminal makes it up: with three voters.
+        let (faults, weather) = (vec![Fault::HandOver], Weather::default());
+        Self { executors: 3, witnesses: 0, faults, weather, pause_ms: 300, ..plan }
     }
 
     /// What a node is.

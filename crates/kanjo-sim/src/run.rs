@@ -13,9 +13,12 @@ use crate::trace::Trace;
 use crate::world;
 use kanjo_types::Hash;
 use openraft::AsyncRuntime;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Events kept to be shown with a finding.
+const LINES_KEPT: usize = 120;
 /// How often nodes are looked after.
 const TICK: Duration = ms(5);
 /// How long a cluster may take to recover.
@@ -30,6 +33,8 @@ pub struct Options {
     pub broken: Option<Broken>,
     /// How long there are faults, in milliseconds of simulated time; from the seed unless told.
     pub faults_ms: Option<u64>,
+    /// How many of the last events are kept to be shown.
+    pub lines: Option<usize>,
 }
 
 /// What came of a run.
@@ -65,12 +70,35 @@ pub struct Report {
     pub tail: Vec<String>,
 }
 
+impl Report {
+    /// Of a run that panicked.
+    fn unfinished(seed: u64, options: Options) -> Self {
+        Self {
+            seed,
+            findings: vec!["the run did not finish".to_owned()],
+            plan: Plan::draw(&Dice::new(seed), options.broken, options.faults_ms),
+            events: 0,
+            hash: Hash::ZERO,
+            heights: 0,
+            acknowledged: 0,
+            proofs: 0,
+            epoch: 0,
+            simulated: Duration::ZERO,
+            recovery: None,
+            crimes: Counts::default(),
+            messages: (0, 0),
+            tail: Vec::new(),
+        }
+    }
+}
+
 /// Runs a seed.
 #[must_use]
 pub fn simulate(seed: u64, options: Options) -> Report {
     panics::watch();
     let mut runtime = Rt::with_seed(seed);
-    let mut report = runtime.block_on(play(seed, options));
+    let played = catch_unwind(AssertUnwindSafe(|| runtime.block_on(play(seed, options))));
+    let mut report = played.unwrap_or_else(|_| Report::unfinished(seed, options));
     drop(runtime);
     let panics = panics::take();
     report.findings.extend(panics.into_iter().map(|text| format!("panic: {text}")));
@@ -81,7 +109,8 @@ async fn play(seed: u64, options: Options) -> Report {
     let dice = Dice::new(seed);
     let plan = Plan::draw(&dice, options.broken, options.faults_ms);
     let genesis = world::genesis(plan.executors, plan.witnesses, plan.accounts);
-    let observer = Observer::new(genesis.clone(), Arc::new(Trace::default()));
+    let observer =
+        Observer::new(genesis.clone(), Arc::new(Trace::new(options.lines.unwrap_or(LINES_KEPT))));
     let scene = Arc::new(Scene::new(genesis, observer, &dice, options.broken));
     scene.trace.note(format!("{plan:?}"));
     let mut cluster = Cluster::new(scene.clone(), plan.clone());

@@ -36,7 +36,7 @@ fn a_seed_replays_event_by_event() {
 
 /// What the simulator says of a broken build, within so many seeds.
 fn seen(broken: Broken, seeds: u64, wanted: &str) {
-    let options = Options { broken: Some(broken), faults_ms: Some(4_000) };
+    let options = Options { broken: Some(broken), faults_ms: Some(4_000), ..Options::default() };
     for seed in 0..seeds {
         let report = simulate(seed, options);
         if report.findings.iter().any(|finding| finding.contains(wanted)) {

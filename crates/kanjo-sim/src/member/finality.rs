@@ -38,6 +38,8 @@ pub(crate) enum Event {
     Fetched(Vec<SignedHeader>),
     /// This node leads, or leads no more.
     Role { leads: bool },
+    /// The engine's voters are changed: behind the entries that did it, blocks are made again.
+    Resume,
     /// Ends the task.
     Stop,
 }
@@ -127,6 +129,7 @@ impl Finality {
                         self.tell(ToMaker::Follow);
                     }
                 }
+                Event::Resume => self.tell(ToMaker::Resume),
                 Event::Stop => return,
             }
             self.release_ready();
@@ -186,7 +189,7 @@ impl Finality {
             }
             self.state.made.clear();
         }
-        let leads_after = matches!(entry.content, Content::Blank)
+        let leads_after = !matches!(entry.content, Content::Block(_))
             && entry.proposer == self.member.me
             && self.member.leads_in(entry.term);
         self.tell(ToMaker::Committed(Box::new(Replay { placed, block, leads_after })));

@@ -300,7 +300,7 @@ impl Maker {
         drop(replica);
         let block = Some(BatchBlock { context, entries, effects, origin, membership });
         self.send(Batch { block, ..Batch::default() });
-        if leads_after {
+        if leads_after && self.mode != Mode::Paused {
             self.mode = Mode::Leading;
             self.member.note(format!("makes blocks from {}", self.next_height));
         }
@@ -318,6 +318,7 @@ impl Maker {
         let time_ms = self.member.clock_ms().max(self.last_time_ms);
         let context = BlockContext { height: self.next_height, time_ms };
         self.open.context = Some(context);
+        replica.is_open = true;
         if self.due_ms.is_some_and(|due_ms| due_ms <= context.time_ms) {
             match replica.ledger.run_due(context) {
                 Ok(entries) => self.open.entries = entries,
@@ -354,6 +355,7 @@ impl Maker {
             return None;
         }
         let open = std::mem::take(&mut self.open);
+        self.member.replica.lock().is_open = false;
         let block = match open.context {
             Some(context) if !open.entries.is_empty() => {
                 let mut replica = self.member.replica.lock();

@@ -194,7 +194,8 @@ impl Manager {
         if let Err(error) = self.engine.change_voters(wanted, learners).await {
             self.member.note(format!("voters were not changed: {error}"));
         }
-        let _ = self.member.inboxes.maker.send(ToMaker::Resume);
+        // Not past the entries that changed them, which are on their way to the maker.
+        let _ = self.member.inboxes.finality.send(Event::Resume);
     }
 
     /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its

@@ -83,6 +83,8 @@ pub(crate) struct Replica {
     pub ledger: Ledger,
     /// The last height executed.
     pub height: u64,
+    /// A block above it is under construction.
+    pub is_open: bool,
 }
 
 /// The state trees and the header above them.

@@ -160,7 +160,7 @@ pub async fn start(
             manager: manager_in,
             keeper: keeper_in,
         },
-        replica: Mutex::new(Replica { ledger, height }),
+        replica: Mutex::new(Replica { ledger, height, is_open: false }),
         sealed: Mutex::new(Sealed { trees, last: last.header.clone() }),
         leading_term: AtomicU64::new(0),
         next_release: AtomicU64::new(next_height),
