@@ -16,6 +16,7 @@ cargo xtask <verb>
   unit          all tests except the crash test
   crash [N]     kill a node N times under load and check what is left (default 200)
   fuzz [SECS]   a longer bounded run of every decoder against mutated input (default 60)
+  sim [ARGS]    simulated clusters: --seeds N [--seed S] [--json] (default 300 seeds)
   demo          the main job end to end, its figures checked
   bench [ARGS]  kanjo bench, in the release profile (default: emoney, 1,000,000 accounts)
   vectors       write the fixed test vectors anew
@@ -134,6 +135,14 @@ fn crash(rounds: &str) -> Step {
     run(cargo(&arguments).env("KANJO_CRASH_ROUNDS", rounds))
 }
 
+fn sim(arguments: &[String]) -> Step {
+    let mut command = cargo(&["run", "--release", "--quiet", "--package", "kanjo-sim", "--"]);
+    if arguments.is_empty() {
+        command.args(["--seeds", "300"]);
+    }
+    run(command.args(arguments))
+}
+
 fn fuzz(seconds: &str) -> Step {
     let arguments = ["test", "--release", "--package", "kanjo-fuzz", "--", "--nocapture"];
     run(cargo(&arguments).env("KANJO_FUZZ_SECONDS", seconds))
@@ -205,6 +214,7 @@ fn main() -> ExitCode {
         "unit" => unit(),
         "crash" => crash(word(1, "200")),
         "fuzz" => fuzz(word(1, "60")),
+        "sim" => sim(arguments.get(1..).unwrap_or_default()),
         "demo" => demo(),
         "bench" => bench(arguments.get(1..).unwrap_or_default()),
         "vectors" => vectors(),

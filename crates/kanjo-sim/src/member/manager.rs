@@ -1,0 +1,376 @@
+//! Keeps the cluster in order: the node's `cluster/manager.rs`, tick by tick.
+
+use super::maker::ToMaker;
+use super::signer::ToSign;
+use super::{Event, Member};
+use crate::time::{Rt, ms, since_start, sleep, within};
+use borsh::{BorshDeserialize, BorshSerialize};
+use bytes::Bytes;
+use kanjo_consensus::engine::{Engine, EngineState, Role};
+use kanjo_link::bus::Topic;
+use kanjo_proof::trust::SignedHeader;
+use kanjo_types::codec;
+use kanjo_types::membership::{MemberStatus, Membership, Notice, Statement};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
+
+const TICK: Duration = ms(50);
+const CALL: Duration = ms(500);
+const STUCK: Duration = ms(300);
+const PAUSE_MAX: Duration = ms(3_000);
+const EJECT_AFTER: Duration = ms(1_500);
+const LAG_MAX: u64 = 64;
+
+/// What the manager is told.
+pub(crate) enum ToManager {
+    Asked {
+        from: u16,
+        body: Bytes,
+        reply: oneshot::Sender<Result<Bytes, String>>,
+    },
+    Bring(Notice),
+    /// Leave the quorum before a planned stop.
+    Leave(oneshot::Sender<Result<(), String>>),
+    Stop,
+}
+
+/// Between managers.
+#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
+enum Question {
+    Take { notice: Notice, statements: Vec<Statement> },
+    Eject { epoch: u64, members: Vec<u16> },
+}
+
+/// The task's parts.
+pub(crate) struct Manager {
+    member: Arc<Member>,
+    engine: Engine<Rt>,
+    unreachable: BTreeMap<u16, Duration>,
+    /// The newest final height and since when.
+    tip: (u64, Duration),
+    led: bool,
+    next_ask: Duration,
+    leaving: bool,
+}
+
+fn quorum(count: usize) -> usize {
+    count / 2 + 1
+}
+
+/// Those of `down` whose ejection makes the quorum smaller.
+fn ejectable(membership: &Membership, down: &BTreeSet<u16>) -> Vec<u16> {
+    let voters: Vec<(u16, bool)> =
+        membership.voters().map(|(number, member)| (number, member.executes())).collect();
+    let left: Vec<bool> =
+        voters.iter().filter(|(number, _)| !down.contains(number)).map(|voter| voter.1).collect();
+    let lowers = quorum(left.len()) < quorum(voters.len());
+    if !lowers || !left.contains(&true) || left.len() < quorum(voters.len()) {
+        return Vec::new();
+    }
+    voters.iter().map(|(number, _)| *number).filter(|number| down.contains(number)).collect()
+}
+
+impl Manager {
+    pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
+        let now = since_start();
+        let (unreachable, tip) = (BTreeMap::new(), (0, now));
+        Self { member, engine, unreachable, tip, led: false, next_ask: now, leaving: false }
+    }
+
+    pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
+        loop {
+            match within(TICK, asked.recv()).await {
+                None => self.tick().await,
+                Some(Some(ToManager::Asked { from, body, reply })) => {
+                    let answer = self.answer(from, &body).await;
+                    let _ = reply.send(answer);
+                }
+                Some(Some(ToManager::Bring(notice))) => self.bring(notice, Vec::new()).await,
+                Some(Some(ToManager::Leave(reply))) => {
+                    let left = self.leave().await;
+                    let _ = reply.send(left);
+                }
+                Some(Some(ToManager::Stop) | None) => return,
+            }
+            if !self.member.is_alive() {
+                return;
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let engine = self.engine.now();
+        self.follow_role(&engine);
+        self.look_who_is_there();
+        self.unstick(&engine).await;
+        if engine.role == Role::Leader && self.member.is_witness {
+            self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader {
+            self.align_voters(&engine).await;
+            self.eject().await;
+        }
+        self.come_back(&engine).await;
+    }
+
+    fn follow_role(&mut self, engine: &EngineState) {
+        let leads = engine.role == Role::Leader;
+        if self.led && !leads {
+            let _ = self.member.inboxes.finality.send(Event::Role { leads: false });
+        }
+        self.led = leads;
+    }
+
+    fn look_who_is_there(&mut self) {
+        let reachable = self.member.reachable();
+        let now = since_start();
+        for (number, _) in self.member.membership().voters() {
+            if number == self.member.me || reachable.contains(&number) {
+                self.unreachable.remove(&number);
+            } else {
+                self.unreachable.entry(number).or_insert(now);
+            }
+        }
+    }
+
+    fn down(&self) -> BTreeSet<u16> {
+        let now = since_start();
+        let is_down = |since: &&Duration| now.saturating_sub(**since) >= EJECT_AFTER;
+        self.unreachable.iter().filter(|(_, since)| is_down(since)).map(|(n, _)| *n).collect()
+    }
+
+    // ---- Lost votes ----
+
+    async fn unstick(&mut self, engine: &EngineState) {
+        let (tip, now) = (self.member.next_final(), since_start());
+        if tip != self.tip.0 {
+            self.tip = (tip, now);
+            return;
+        }
+        let is_behind = engine.committed.is_some_and(|committed| committed >= tip);
+        if !is_behind || now.saturating_sub(self.tip.1) < STUCK || now < self.next_ask {
+            return;
+        }
+        self.next_ask = now + STUCK;
+        self.member.repeat_votes(tip);
+        let peers = self.member.reachable();
+        let body = Bytes::from(codec::to_bytes(&tip));
+        let leader = engine.leader.filter(|leader| peers.contains(leader));
+        for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
+            let answer = self.member.ask(peer, Topic::Fetch, body.clone(), CALL).await;
+            let Ok(answer) = answer else { continue };
+            if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
+                && !signed.is_empty()
+            {
+                self.next_ask = since_start();
+                let _ = self.member.inboxes.finality.send(Event::Fetched(signed));
+                return;
+            }
+        }
+    }
+
+    // ---- The engine's voters ----
+
+    async fn align_voters(&mut self, engine: &EngineState) {
+        let membership = self.member.membership();
+        let wanted: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
+        let follows = |status| {
+            matches!(status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected)
+        };
+        let learners = membership.numbered().filter(|(_, member)| follows(member.status));
+        let learners: BTreeSet<u16> = learners.map(|(number, _)| number).collect();
+        if engine.voters.as_slice() == [wanted.clone()] && engine.learners == learners {
+            return;
+        }
+        if !wanted.contains(&self.member.me) {
+            return self.hand_over(&wanted).await;
+        }
+        self.member.note(format!("aligns voters to {wanted:?}, learners {learners:?}"));
+        if !self.pause().await {
+            return;
+        }
+        if let Err(error) = self.engine.change_voters(wanted, learners).await {
+            self.member.note(format!("voters were not changed: {error}"));
+        }
+        // Not past the entries that changed them, which are on their way to the maker.
+        let _ = self.member.inboxes.finality.send(Event::Resume);
+    }
+
+    /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
+    /// whole log, and hands over.
+    async fn step_aside(&mut self, engine: &EngineState) {
+        let membership = self.member.membership();
+        let executors = membership.voters().filter(|(_, member)| member.executes());
+        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
+        let is_up_to_date =
+            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
+        if executors.iter().any(is_up_to_date) {
+            self.hand_over(&executors).await;
+        }
+    }
+
+    async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
+        let reachable = self.member.reachable();
+        let progress = self.engine.now().progress;
+        let best = voters.iter().filter(|voter| reachable.contains(voter));
+        if let Some(best) = best.max_by_key(|voter| progress.get(voter).copied().flatten()) {
+            self.member.note(format!("hands over to n{best}"));
+            let _ = self.engine.transfer_leader(*best).await;
+        }
+    }
+
+    async fn pause(&self) -> bool {
+        let maker = &self.member.inboxes.maker;
+        let _ = maker.send(ToMaker::Pause);
+        let (reply, drained) = oneshot::channel();
+        if maker.send(ToMaker::Mark(reply)).is_err() {
+            return false;
+        }
+        if !matches!(within(PAUSE_MAX, drained).await, Some(Ok(()))) {
+            let _ = maker.send(ToMaker::Resume);
+            return false;
+        }
+        true
+    }
+
+    // ---- Ejection ----
+
+    async fn eject(&mut self) {
+        let membership = self.member.membership();
+        let members = ejectable(&membership, &self.down());
+        if members.is_empty() || since_start() < self.next_ask {
+            return;
+        }
+        self.next_ask = since_start() + CALL;
+        let (epoch, notice) = (membership.epoch, Notice::Eject { members: members.clone() });
+        let mut statements = BTreeMap::new();
+        match self.sign(epoch, &notice).await {
+            Ok(own) => statements.insert(own.member, own),
+            Err(_) => return,
+        };
+        let question = Question::Eject { epoch, members: members.clone() };
+        let body = Bytes::from(codec::to_bytes(&question));
+        for (number, _) in membership.voters() {
+            if number == self.member.me || members.contains(&number) {
+                continue;
+            }
+            let answer = self.member.ask(number, Topic::Notices, body.clone(), CALL).await;
+            if let Ok(Ok(statement)) = answer.map(|bytes| codec::from_bytes::<Statement>(&bytes))
+                && statement.member == number
+            {
+                statements.insert(number, statement);
+            }
+        }
+        if statements.len() < membership.quorum() {
+            return;
+        }
+        self.member.note(format!("ejects {members:?}"));
+        let statements = statements.into_values().collect();
+        let _ = self.member.inboxes.maker.send(ToMaker::Notice(notice, statements));
+    }
+
+    async fn sign(&self, epoch: u64, notice: &Notice) -> Result<Statement, String> {
+        let (reply, answer) = oneshot::channel();
+        let asked = ToSign::Notice { epoch, notice: Box::new(notice.clone()), reply };
+        let stopping = || "stopping".to_owned();
+        self.member.inboxes.signer.send(asked).map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
+    async fn answer(&mut self, from: u16, body: &[u8]) -> Result<Bytes, String> {
+        match codec::from_bytes(body).map_err(|error| error.to_string())? {
+            Question::Take { notice, statements } => {
+                if self.engine.now().role != Role::Leader {
+                    return Err("this node does not lead".to_owned());
+                }
+                self.member.note(format!("notice of n{from}"));
+                let _ = self.member.inboxes.maker.send(ToMaker::Notice(notice, statements));
+                Ok(Bytes::new())
+            }
+            Question::Eject { epoch, members } => {
+                if self.member.membership().epoch != epoch {
+                    return Err("another epoch".to_owned());
+                }
+                let down = self.down();
+                if let Some(here) = members.iter().find(|member| !down.contains(member)) {
+                    return Err(format!("member {here} can be reached from here"));
+                }
+                let statement = self.sign(epoch, &Notice::Eject { members }).await?;
+                Ok(Bytes::from(codec::to_bytes(&statement)))
+            }
+        }
+    }
+
+    // ---- Coming back and leaving ----
+
+    async fn bring(&mut self, notice: Notice, statements: Vec<Statement>) {
+        let engine = self.engine.now();
+        if engine.role == Role::Leader {
+            let _ = self.member.inboxes.maker.send(ToMaker::Notice(notice, statements));
+            return;
+        }
+        let Some(leader) = engine.leader else { return };
+        let body = Bytes::from(codec::to_bytes(&Question::Take { notice, statements }));
+        if let Err(error) = self.member.ask(leader, Topic::Notices, body, CALL).await {
+            self.member.note(format!("the leader did not take a notice: {error}"));
+        }
+    }
+
+    async fn come_back(&mut self, engine: &EngineState) {
+        let membership = self.member.membership();
+        let Some(me) = membership.member(self.member.me) else { return };
+        let away =
+            matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
+        let is_behind = engine
+            .committed
+            .is_none_or(|committed| committed.saturating_sub(self.member.next_final()) > LAG_MAX);
+        if self.leaving || !away || is_behind || engine.leader.is_none() {
+            return;
+        }
+        if since_start() < self.next_ask {
+            return;
+        }
+        self.next_ask = since_start() + CALL;
+        let notice = Notice::Return { member: self.member.me };
+        if let Ok(statement) = self.sign(membership.epoch, &notice).await {
+            self.member.note("asks for its vote again");
+            self.bring(notice, vec![statement]).await;
+        }
+    }
+
+    async fn leave(&mut self) -> Result<(), String> {
+        self.leaving = true;
+        let give_up_at = since_start() + PAUSE_MAX * 2;
+        while since_start() < give_up_at && self.member.is_alive() {
+            let membership = self.member.membership();
+            let me = self.member.me;
+            let is_voter = membership.member(me).is_some_and(|member| member.votes());
+            let voters: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
+            let executors = membership.voters().filter(|(_, member)| member.executes());
+            let is_last = executors.filter(|(number, _)| *number != me).count() == 0;
+            let engine = self.engine.now();
+            let is_out = !engine.voters.iter().any(|set| set.contains(&me));
+            if is_last || (!is_voter && (is_out || engine.role != Role::Leader)) {
+                return Ok(());
+            }
+            if engine.role == Role::Leader {
+                let others: BTreeSet<u16> = voters.iter().copied().filter(|n| *n != me).collect();
+                if self.pause().await {
+                    self.hand_over(&others).await;
+                }
+            } else if is_voter {
+                let notice = Notice::Leave { member: me };
+                let statement = self.sign(membership.epoch, &notice).await?;
+                self.bring(notice, vec![statement]).await;
+            }
+            for _ in 0..5 {
+                sleep(TICK).await;
+                let engine = self.engine.now();
+                self.follow_role(&engine);
+            }
+        }
+        Err("the cluster did not take the notice of leaving in time".to_owned())
+    }
+}

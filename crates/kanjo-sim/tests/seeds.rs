@@ -1,0 +1,67 @@
+//! Seeds: good builds hold what must hold, broken ones are seen, and a seed replays.
+#![allow(missing_docs, reason = "tests")]
+#![allow(clippy::panic)]
+
+use kanjo_sim::{Broken, Options, Report, simulate};
+
+const SEEDS: u64 = 24;
+
+fn show(report: &Report) -> String {
+    let tail = report.tail.join("\n  ");
+    format!("seed {}: {:?}\n  {:?}\n  {tail}", report.seed, report.findings, report.plan)
+}
+
+#[test]
+fn seeds_hold_what_must_hold() {
+    let options = Options { faults_ms: Some(2_000), ..Options::default() };
+    let mut acknowledged = 0;
+    for seed in 0..SEEDS {
+        let report = simulate(seed, options);
+        assert!(report.findings.is_empty(), "{}", show(&report));
+        assert!(report.proofs > 0, "seed {seed}: no proof was checked");
+        acknowledged += report.acknowledged;
+    }
+    assert!(acknowledged > SEEDS * 20, "{acknowledged}");
+}
+
+#[test]
+fn a_seed_replays_event_by_event() {
+    let options = Options { faults_ms: Some(1_500), ..Options::default() };
+    for seed in [3, 11] {
+        let (first, second) = (simulate(seed, options), simulate(seed, options));
+        assert_eq!((first.hash, first.events), (second.hash, second.events), "seed {seed}");
+        assert_ne!(first.hash, simulate(seed + 1, options).hash);
+    }
+}
+
+/// What the simulator says of a broken build, within so many seeds.
+fn seen(broken: Broken, seeds: u64, wanted: &str) {
+    let options = Options { broken: Some(broken), faults_ms: Some(4_000), ..Options::default() };
+    for seed in 0..seeds {
+        let report = simulate(seed, options);
+        if report.findings.iter().any(|finding| finding.contains(wanted)) {
+            return;
+        }
+    }
+    panic!("{broken:?} was not seen within {seeds} seeds");
+}
+
+#[test]
+fn a_sentinel_without_guard_is_seen() {
+    seen(Broken::GuardOff, 20, "two certificates at height");
+}
+
+#[test]
+fn a_quorum_of_one_is_seen() {
+    seen(Broken::QuorumOfOne, 2, "does not verify: 1 votes");
+}
+
+#[test]
+fn answers_before_the_certificate_are_seen() {
+    seen(Broken::AcknowledgeEarly, 2, "certified is None");
+}
+
+#[test]
+fn a_leader_that_does_not_rewind_is_seen() {
+    seen(Broken::NoRewind, 20, "another state than it released");
+}
