@@ -3,8 +3,8 @@
 //!
 //! - No two certificates at a height, whoever holds them.
 //! - Every certificate verifies from the genesis, through all changes of the membership.
-//! - What was acknowledged is in a certified block, at the place and with the result that were told;
-//!   it stays there.
+//! - What was acknowledged is in a certified block, at the place and with the result that were
+//!   told; it stays there.
 //! - Replicas are identical: the root of a member's own trees is that of the certified header.
 //! - Balances add up to what was issued.
 //! - A proof of a wallet verifies from the genesis file alone.

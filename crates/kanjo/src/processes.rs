@@ -1,5 +1,5 @@
-//! Child processes of `kanjo cluster dev`: sentinels, nodes, a gateway. They end with this process, however
-//! that comes about: their standard input is a pipe that closes with it.
+//! Child processes of `kanjo cluster dev`: sentinels, nodes, a gateway. They end with this process,
+//! however that comes about: their standard input is a pipe that closes with it.
 
 use crate::fail::{Done, Fail};
 use crate::member::MemberFile;

@@ -267,8 +267,8 @@ impl Manager {
         down.map(|(number, _)| *number).collect()
     }
 
-    /// A block that the engine took and does not commit, although a majority is there, is lost: what
-    /// was executed on top of it can't stay.
+    /// A block that the engine took and does not commit, although a majority is there, is lost:
+    /// what was executed on top of it can't stay.
     fn watch_made(&self, engine: &EngineState) {
         let membership = self.cluster.membership();
         let reachable = (self.reachable)();
