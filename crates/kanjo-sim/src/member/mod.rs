@@ -9,7 +9,7 @@
 //!                             └──┘ certified: answers, keeper
 //! ```
 //! The tasks stand for threads of `kanjo-node` (`sequencer.rs`, `sealer.rs`, `cluster/`), with the
-//! same rules in the same order, and use the same pure parts: [`Chain`], `recompute`, `Ballots`,
+//! same rules in the same order, and use the same pure parts: `Chain`, `recompute`, `Ballots`,
 //! [`Ledger`], the sentinel's guard, and the engine itself. A rule that changes there is changed
 //! here.
 
