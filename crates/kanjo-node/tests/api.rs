@@ -657,6 +657,7 @@ fn sample(path: &str, world: &World, payment: &SignedTransaction) -> String {
         _ => payment.body.id().to_string(),
     };
     let filled = path.replace("{id}", &id).replace("{token}", "1").replace("{height}", "1");
+    let filled = filled.replace("{epoch}", "0");
     if path.ends_with("/records/{table}") {
         return filled.replace("{table}", "acts") + "?of=1";
     }
