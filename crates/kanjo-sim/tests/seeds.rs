@@ -4,7 +4,7 @@
 
 use kanjo_sim::{Broken, Options, Report, simulate};
 
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 20;
 
 fn show(report: &Report) -> String {
     let tail = report.tail.join("\n  ");
