@@ -78,7 +78,6 @@ fn planned_stops_keep_serving_down_to_one_and_all_come_back() {
 }
 
 #[test]
-#[ignore = "about one run in three finds no leader after the first death; the cause is not known yet"]
 fn three_nodes_and_a_witness_survive_two_deaths_one_after_the_other() {
     let mut cluster = Cluster::new(3, 1, 4);
     cluster.start_all();

@@ -22,6 +22,7 @@ use crate::signature::verify;
 use crate::standing::Links;
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Most members of a cluster, those included that left.
 pub const MEMBERS_MAX: usize = 1_024;
@@ -236,6 +237,11 @@ pub enum CertificateError {
     BadVote(u16),
 }
 
+/// More than half of `voters`.
+const fn quorum_of(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
 impl Membership {
     /// The membership that a genesis defines: epoch 0.
     #[must_use]
@@ -281,7 +287,21 @@ impl Membership {
     /// Votes needed for a certificate: 50 % + 1 (mission M3, C8).
     #[must_use]
     pub fn quorum(&self) -> usize {
-        self.voters().count() / 2 + 1
+        quorum_of(self.voters().count())
+    }
+
+    /// Those of `down` whose ejection makes the quorum smaller; nothing when it would not (mission
+    /// M3: 4 → 3, 5 → 3, not 3 → 2), or when those who are left can't decide it.
+    #[must_use]
+    pub fn ejectable(&self, down: &BTreeSet<u16>) -> Vec<u16> {
+        let (gone, left): (Vec<_>, Vec<_>) =
+            self.voters().partition(|(number, _)| down.contains(number));
+        let lowers = quorum_of(left.len()) < self.quorum();
+        let is_executed = left.iter().any(|(_, member)| member.executes());
+        if !lowers || !is_executed || left.len() < self.quorum() {
+            return Vec::new();
+        }
+        gone.into_iter().map(|(number, _)| number).collect()
     }
 
     /// May a node run this program?

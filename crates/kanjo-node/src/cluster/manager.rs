@@ -16,7 +16,7 @@ use crate::cluster::finality::Event;
 use crate::cluster::measures;
 use crate::cluster::roles::Assignment;
 use crate::cluster::signing::ToSign;
-use crate::shared::{Shared, ToSequencer};
+use crate::shared::{Health, Shared, ToSequencer};
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -24,7 +24,7 @@ use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
 use kanjo_types::codec;
-use kanjo_types::membership::{MemberStatus, Membership, Notice, Statement};
+use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -88,7 +88,6 @@ pub(crate) struct View {
     unreachable: BTreeMap<u16, Instant>,
     /// The newest final height and since when.
     tip: (u64, Instant),
-    led: bool,
     next_ask: Instant,
     /// The node stops as planned: it does not ask for its vote again.
     leaving: bool,
@@ -103,7 +102,6 @@ impl Default for View {
         Self {
             unreachable: BTreeMap::new(),
             tip: (0, now),
-            led: false,
             next_ask: now,
             leaving: false,
             next_measures: now,
@@ -122,28 +120,6 @@ fn stronger(me: u16, cluster: &ClusterState) -> Option<u16> {
     (power(first)? > power(me)?.saturating_mul(2)).then_some(first)
 }
 
-/// Voters needed for a quorum of `count`.
-fn quorum(count: usize) -> usize {
-    count / 2 + 1
-}
-
-/// Those of `down` whose ejection makes the quorum smaller; nothing when it would not (mission M3:
-/// 4 → 3, 5 → 3, not 3 → 2).
-pub(crate) fn ejectable(membership: &Membership, down: &BTreeSet<u16>) -> Vec<u16> {
-    let voters: Vec<(u16, bool)> =
-        membership.voters().map(|(number, member)| (number, member.executes())).collect();
-    let left = voters.iter().filter(|(number, _)| !down.contains(number));
-    let (left_count, executors) = left
-        .fold((0usize, 0usize), |(count, executors), (_, executes)| {
-            (count + 1, executors + usize::from(*executes))
-        });
-    let lowers = quorum(left_count) < quorum(voters.len());
-    if !lowers || executors == 0 || left_count < quorum(voters.len()) {
-        return Vec::new();
-    }
-    voters.iter().map(|(number, _)| *number).filter(|number| down.contains(number)).collect()
-}
-
 impl Manager {
     /// Works until the node stops.
     pub(crate) async fn run(mut self) {
@@ -152,6 +128,7 @@ impl Manager {
         loop {
             tokio::select! {
                 _ = ticks.tick() => self.tick().await,
+                () = self.cluster.membership_changed() => self.tick().await,
                 asked = self.asked.recv() => match asked {
                     Some(ToManager::Asked { from, body, reply }) => {
                         let answer = self.answer(from, &body).await;
@@ -181,7 +158,7 @@ impl Manager {
 
     async fn tick(&mut self) {
         let engine = self.engine.now();
-        self.follow_role(&engine);
+        self.watch_engine(&engine);
         self.look_who_is_there();
         self.measure(&engine).await;
         self.unstick(&engine).await;
@@ -195,14 +172,10 @@ impl Manager {
         self.come_back(&engine).await;
     }
 
-    fn follow_role(&mut self, engine: &EngineState) {
-        let leads = engine.role == Role::Leader;
-        if self.state.led && !leads {
-            let _ = self.finality.send(Event::Role { term: None });
-        }
-        self.state.led = leads;
+    /// An engine that ends before the node was told to is broken.
+    fn watch_engine(&self, engine: &EngineState) {
         if let Some(reason) = &engine.stopped
-            && !self.shared.stopping()
+            && matches!(self.shared.health(), Health::Running | Health::StorageFull)
         {
             self.shared.fail(format!("the engine stopped: {reason}"));
         }
@@ -257,7 +230,7 @@ impl Manager {
         if self.pause().await {
             self.hand_over(&BTreeSet::from([node])).await;
             // Where the hand-over failed this node goes on; otherwise it follows by now.
-            let _ = self.sequencer.send(ToSequencer::Resume);
+            let _ = self.finality.send(Event::Resume);
         }
     }
 
@@ -387,7 +360,7 @@ impl Manager {
 
     async fn eject(&mut self) {
         let membership = self.cluster.membership();
-        let members = ejectable(&membership, &self.down());
+        let members = membership.ejectable(&self.down());
         if members.is_empty() || Instant::now() < self.state.next_ask {
             return;
         }
@@ -529,7 +502,7 @@ impl Manager {
             }
             for _ in 0..5 {
                 tokio::time::sleep(TICK).await;
-                self.follow_role(&self.engine.now());
+                self.watch_engine(&self.engine.now());
             }
         }
         Err("the cluster did not take the notice of leaving in time; stopping all the same"

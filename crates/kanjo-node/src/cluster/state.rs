@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
@@ -63,6 +63,7 @@ pub(crate) struct ClusterState {
     /// Term in which this node leads; 0 when it does not.
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
+    changed: Notify,
     sentinel: Mutex<SentinelState>,
     doubts: Mutex<BTreeMap<u16, (Instant, String)>>,
     votes: Mutex<VecDeque<SignedVote>>,
@@ -92,6 +93,7 @@ impl ClusterState {
             made: Mutex::default(),
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
+            changed: Notify::new(),
             sentinel: Mutex::default(),
             doubts: Mutex::default(),
             votes: Mutex::default(),
@@ -120,6 +122,12 @@ impl ClusterState {
             links.set_peers(peers(&membership, self.me));
         }
         *self.membership.write() = membership;
+        self.changed.notify_one();
+    }
+
+    /// Waits for the next change of the membership; for one that waits.
+    pub(crate) async fn membership_changed(&self) {
+        self.changed.notified().await;
     }
 
     pub(crate) fn set_links(&self, links: Arc<Mesh>) {

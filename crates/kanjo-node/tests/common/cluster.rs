@@ -1,6 +1,7 @@
 //! Clusters of members in one process.
 
 use super::*;
+use kanjo_api::cluster::NodeView;
 use kanjo_link::keys::LinkKey;
 use kanjo_node::clock::SystemClock;
 use kanjo_node::{Ended, MemberOptions, start_member};
@@ -8,7 +9,7 @@ use kanjo_sentinel::client::{LocalParts, LocalSigner};
 use kanjo_store::slots::SlotFile;
 use kanjo_types::Hash;
 use kanjo_types::genesis::Link;
-use kanjo_types::membership::MemberKind;
+use kanjo_types::membership::{MemberKind, MemberStatus};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::num::NonZeroU64;
@@ -210,23 +211,30 @@ impl Cluster {
         self.stop(n);
     }
 
-    /// Waits until every running member knows a membership with so many voters.
+    /// Waits until every running member knows a membership with so many voters, and its engine
+    /// counts the same ones: before that, a death can cost the old quorum.
     pub fn wait_voters(&mut self, voters: usize) {
         let give_up_at = Instant::now() + Duration::from_secs(40);
         loop {
             self.tend();
-            let memberships: Vec<_> = self
-                .members
-                .iter()
-                .filter_map(|member| member.node.as_ref()?.membership())
-                .map(|membership| membership.voters().count())
-                .collect();
-            if memberships.iter().all(|count| *count == voters) {
+            let views: Vec<_> = self.running().iter().map(|n| self.voters(*n)).collect();
+            let is_settled = |(ledger, engine): &(Vec<u16>, Vec<Vec<u16>>)| {
+                ledger.len() == voters && engine.as_slice() == [ledger.clone()]
+            };
+            if views.iter().all(is_settled) {
                 return;
             }
-            assert!(Instant::now() < give_up_at, "voters: {memberships:?}, not {voters}");
+            assert!(Instant::now() < give_up_at, "voters: {views:?}, not {voters}");
             std::thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// Voters as a member's ledger and its engine count them.
+    fn voters(&self, n: usize) -> (Vec<u16>, Vec<Vec<u16>>) {
+        let Ok(status) = self.client(n).cluster() else { return Default::default() };
+        let is_voter = |node: &&NodeView| node.status == MemberStatus::Voting;
+        let voters = status.nodes.iter().filter(is_voter).map(|node| node.number);
+        (voters.collect(), status.engine_voters)
     }
 
     pub fn running(&self) -> Vec<usize> {

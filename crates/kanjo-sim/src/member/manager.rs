@@ -10,7 +10,7 @@ use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::codec;
-use kanjo_types::membership::{MemberStatus, Membership, Notice, Statement};
+use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,33 +51,15 @@ pub(crate) struct Manager {
     unreachable: BTreeMap<u16, Duration>,
     /// The newest final height and since when.
     tip: (u64, Duration),
-    led: bool,
     next_ask: Duration,
     leaving: bool,
-}
-
-fn quorum(count: usize) -> usize {
-    count / 2 + 1
-}
-
-/// Those of `down` whose ejection makes the quorum smaller.
-fn ejectable(membership: &Membership, down: &BTreeSet<u16>) -> Vec<u16> {
-    let voters: Vec<(u16, bool)> =
-        membership.voters().map(|(number, member)| (number, member.executes())).collect();
-    let left: Vec<bool> =
-        voters.iter().filter(|(number, _)| !down.contains(number)).map(|voter| voter.1).collect();
-    let lowers = quorum(left.len()) < quorum(voters.len());
-    if !lowers || !left.contains(&true) || left.len() < quorum(voters.len()) {
-        return Vec::new();
-    }
-    voters.iter().map(|(number, _)| *number).filter(|number| down.contains(number)).collect()
 }
 
 impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self { member, engine, unreachable, tip, led: false, next_ask: now, leaving: false }
+        Self { member, engine, unreachable, tip, next_ask: now, leaving: false }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -103,7 +85,6 @@ impl Manager {
 
     async fn tick(&mut self) {
         let engine = self.engine.now();
-        self.follow_role(&engine);
         self.look_who_is_there();
         self.unstick(&engine).await;
         if engine.role == Role::Leader && self.member.is_witness {
@@ -113,14 +94,6 @@ impl Manager {
             self.eject().await;
         }
         self.come_back(&engine).await;
-    }
-
-    fn follow_role(&mut self, engine: &EngineState) {
-        let leads = engine.role == Role::Leader;
-        if self.led && !leads {
-            let _ = self.member.inboxes.finality.send(Event::Role { leads: false });
-        }
-        self.led = leads;
     }
 
     fn look_who_is_there(&mut self) {
@@ -239,7 +212,7 @@ impl Manager {
 
     async fn eject(&mut self) {
         let membership = self.member.membership();
-        let members = ejectable(&membership, &self.down());
+        let members = membership.ejectable(&self.down());
         if members.is_empty() || since_start() < self.next_ask {
             return;
         }
@@ -367,8 +340,6 @@ impl Manager {
             }
             for _ in 0..5 {
                 sleep(TICK).await;
-                let engine = self.engine.now();
-                self.follow_role(&engine);
             }
         }
         Err("the cluster did not take the notice of leaving in time".to_owned())
