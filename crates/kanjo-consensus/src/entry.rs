@@ -17,7 +17,6 @@ use kanjo_types::block::proposal_digest;
 use kanjo_types::hash::Hash;
 use kanjo_types::id::ChainId;
 use kanjo_types::membership::MEMBERS_MAX;
-use kanjo_types::stored::decode_head;
 use openraft::entry::{RaftEntry, RaftPayload};
 use openraft::{EmptyNode, EntryPayload};
 use sha2::{Digest, Sha256};
@@ -36,7 +35,7 @@ const _: () = assert!(ENTRY_HEAD_BYTES == 1 + 1 + 8 + 2 + 64, "the parts of the 
 /// A block that the leader puts into the log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// Hash of its header, which the proposal's signature covers.
+    /// Hash of its header; for people.
     pub header: Hash,
     /// The block's encoding, its certificate without votes.
     pub bytes: Bytes,
@@ -93,20 +92,14 @@ impl Content {
         Ok(content)
     }
 
-    /// What a proposal's signature covers: the hash of a block's header, and SHA-256 of kind and
-    /// content for the others.
-    ///
-    /// # Errors
-    /// [`Malformed`] when a block has no header.
-    pub fn digest(&self) -> Result<Hash, Malformed> {
-        if let Self::Block(bytes) = self {
-            let head = decode_head(bytes).map_err(|error| malformed(error.to_string()))?;
-            return Ok(head.0.hash());
-        }
+    /// What a proposal's signature covers: SHA-256 of the kind and every byte of the content, so
+    /// that nobody can put other bytes beside a header that was signed.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
         let mut hasher = Sha256::new();
         hasher.update([self.kind()]);
         hasher.update(self.encode());
-        Ok(Hash(hasher.finalize().into()))
+        Hash(hasher.finalize().into())
     }
 }
 
@@ -163,8 +156,7 @@ impl Entry {
     }
 
     fn unsigned(id: EntryId, content: Content) -> Self {
-        // Only a block that its own node made wrongly has no header; followers refuse it.
-        let digest = content.digest().unwrap_or_default();
+        let digest = content.digest();
         Self { id, proposer: 0, signature: None, digest, content, stored: Bytes::new() }
     }
 
@@ -266,7 +258,7 @@ impl Entry {
         let (term, proposer) = (input.u64()?, input.u16()?);
         let signature = Some(input.array::<64>()?);
         let content = Content::decode(kind, input.rest())?;
-        let digest = content.digest()?;
+        let digest = content.digest();
         Ok(Self { id: entry_id(term, index), proposer, signature, digest, content, stored })
     }
 }
@@ -345,18 +337,12 @@ impl RaftEntry for Entry {
     type Payload = EntryPayload<Proposal, u64, EmptyNode>;
 
     fn new(id: EntryId, payload: Self::Payload) -> Self {
-        match payload {
-            EntryPayload::Blank => Self::unsigned(id, Content::Blank),
-            EntryPayload::Membership(voters) => Self::unsigned(id, Content::Voters(voters)),
-            EntryPayload::Normal(Proposal { header, bytes }) => Self {
-                id,
-                proposer: 0,
-                signature: None,
-                digest: header,
-                content: Content::Block(bytes),
-                stored: Bytes::new(),
-            },
-        }
+        let content = match payload {
+            EntryPayload::Blank => Content::Blank,
+            EntryPayload::Membership(voters) => Content::Voters(voters),
+            EntryPayload::Normal(Proposal { bytes, .. }) => Content::Block(bytes),
+        };
+        Self::unsigned(id, content)
     }
 
     fn log_id_parts(&self) -> (&Leader, u64) {

@@ -127,10 +127,18 @@ impl<R: AsyncRuntime> RaftNetworkV2<Types<R>> for Peer<R> {
         let answer = self.call(Topic::Append, action, body, ttl).await?;
         let response = wire::decode_appended(answer).map_err(malformed)?;
         let last = entries.last().map(Entry::id);
-        if response.is_success() && count < request.entries.len() {
-            return Ok(AppendEntriesResponse::PartialSuccess(last));
+        match response {
+            AppendEntriesResponse::Success if count < request.entries.len() => {
+                Ok(AppendEntriesResponse::PartialSuccess(last))
+            }
+            AppendEntriesResponse::PartialSuccess(to)
+                if !entries.iter().any(|entry| Some(entry.id()) == to) =>
+            {
+                let why = "it took entries that were not sent".to_owned();
+                Err(malformed(crate::Malformed { what: "answer to append", why }))
+            }
+            response => Ok(response),
         }
-        Ok(response)
     }
 
     async fn vote(
@@ -231,12 +239,25 @@ impl<R: AsyncRuntime> Server<R> {
     }
 
     async fn append(&self, from: u16, body: Bytes) -> Result<Bytes, String> {
-        let request = wire::decode_append(body).map_err(text)?;
+        let mut request = wire::decode_append::<R>(body).map_err(text)?;
         same_node(from, &request.vote)?;
         let term = request.vote.leader_id().term();
-        request.entries.iter().try_for_each(|entry| self.check(from, term, entry))?;
+        let checked = request.entries.iter().map(|entry| self.check(from, term, entry));
+        let refused = checked.enumerate().find_map(|(at, check)| Some((at, check.err()?)));
+        // What comes before an entry that is refused is taken: it may hold the membership that
+        // names the proposer.
+        let mut taken = None;
+        if let Some((at, why)) = refused {
+            request.entries.truncate(at);
+            taken = Some(request.entries.last().ok_or(why)?.id());
+        }
         let response = self.raft.append_entries(request).await.map_err(text)?;
-        wire::encode_appended(&response)
+        Ok(wire::encode_appended(&match (response, taken) {
+            (AppendEntriesResponse::Success, Some(to)) => {
+                AppendEntriesResponse::PartialSuccess(Some(to))
+            }
+            (response, _) => response,
+        }))
     }
 
     fn check(&self, from: u16, term: u64, entry: &Entry) -> Result<(), String> {

@@ -5,7 +5,7 @@
 //! call on append   := append          call on elect := 0:u8 append (a heartbeat)
 //! call on transfer := transfer                       | 1:u8 ballot | 2:u8 ballot (asks only)
 //! append   := vote prev:option-id commit:option-id count:u32 (length:u32 entry)*count
-//! appended := 0:u8 | 1:u8 (conflict) | 2:u8 vote (a higher one)
+//! appended := 0:u8 | 1:u8 (conflict) | 2:u8 vote (a higher one) | 3:u8 option-id (up to here)
 //! ballot   := vote last:option-id transfer:flag        answer := vote granted:flag last:option-id
 //! transfer := vote to:u16 last:option-id
 //! handed   := 0:u8 | 1:u8 vote vote | 2:u8 option-id option-id
@@ -153,8 +153,8 @@ pub(crate) fn decode_append<R: AsyncRuntime>(
 
 pub(crate) fn encode_appended<R: AsyncRuntime>(
     response: &AppendEntriesResponse<Types<R>>,
-) -> Result<Bytes, String> {
-    let mut out = Vec::with_capacity(12);
+) -> Bytes {
+    let mut out = Vec::with_capacity(20);
     match response {
         AppendEntriesResponse::Success => out.push(0),
         AppendEntriesResponse::Conflict => out.push(1),
@@ -162,11 +162,12 @@ pub(crate) fn encode_appended<R: AsyncRuntime>(
             out.push(2);
             append_vote(vote, &mut out);
         }
-        AppendEntriesResponse::PartialSuccess(_) => {
-            return Err("a part of the entries was appended".to_owned());
+        AppendEntriesResponse::PartialSuccess(last) => {
+            out.push(3);
+            append_id(last.as_ref(), &mut out);
         }
     }
-    Ok(out.into())
+    out.into()
 }
 
 pub(crate) fn decode_appended<R: AsyncRuntime>(
@@ -177,6 +178,7 @@ pub(crate) fn decode_appended<R: AsyncRuntime>(
         0 => AppendEntriesResponse::Success,
         1 => AppendEntriesResponse::Conflict,
         2 => AppendEntriesResponse::HigherVote(take_vote(&mut input)?),
+        3 => AppendEntriesResponse::PartialSuccess(take_id(&mut input)?),
         other => return Err(input.error(format!("unknown answer {other}"))),
     };
     input.end()?;
@@ -387,8 +389,9 @@ mod tests {
             AppendEntriesResponse::Success,
             AppendEntriesResponse::Conflict,
             AppendEntriesResponse::HigherVote(vote()),
+            AppendEntriesResponse::PartialSuccess(Some(entry_id(4, 9))),
         ] {
-            let bytes = encode_appended::<R>(&response).unwrap();
+            let bytes = encode_appended::<R>(&response);
             only_whole(&bytes, &response, decode_appended::<R>);
         }
     }

@@ -162,6 +162,27 @@ fn a_cut_in_one_direction_does_not_stop_the_others() {
 }
 
 #[test]
+fn entries_before_one_that_is_refused_are_taken() {
+    simulate(5, async {
+        let mut cluster = Cluster::start(3, 0).await;
+        let mut next = 0;
+        propose(&cluster, 10, &mut next).await;
+        let (leader, _) = cluster.leader().await;
+        let late = (leader + 1) % 3;
+        cluster.crash(late, 0).await;
+        propose(&cluster, 40, &mut next).await;
+        *cluster.net.unknown_from.lock().unwrap() = Some(30);
+        cluster.up(late).await;
+        sleep(ms(2_000)).await;
+        assert_eq!(cluster.engine(late).now().last_log, Some(29));
+        *cluster.net.unknown_from.lock().unwrap() = None;
+        propose(&cluster, 10, &mut next).await;
+        at_their_heights(&cluster.agree());
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn voters_are_added_and_removed() {
     simulate(5, async {
         let mut cluster = Cluster::start(3, 2).await;

@@ -157,7 +157,7 @@ pub fn vote_digest(epoch: u64, height: u64, header: &Hash, answer: &Hash) -> Has
 }
 
 /// What the sentinel of a leader signs before anybody appends its entry: one for each (term,
-/// height). `content` is the header's hash for a block, and a digest of the entry otherwise.
+/// height). `content` is SHA-256 of the entry's kind and content.
 #[must_use]
 pub fn proposal_digest(chain: ChainId, term: u64, height: u64, content: &Hash) -> Hash {
     let parts: [&[u8]; 4] = [&chain.0.0, &term.to_le_bytes(), &height.to_le_bytes(), &content.0];

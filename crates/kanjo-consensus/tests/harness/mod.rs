@@ -55,6 +55,8 @@ pub struct Net {
     count: Mutex<u64>,
     /// Changes the body of a message on its way.
     pub tamper: Mutex<Option<Tamper>>,
+    /// From this height on nobody knows who proposes.
+    pub unknown_from: Mutex<Option<u64>>,
 }
 
 pub type Tamper = Box<dyn Fn(u16, u16, Topic, Bytes) -> Bytes + Send>;
@@ -165,10 +167,13 @@ impl Notary for Sentinel {
 }
 
 /// Knows the keys of all members.
-pub struct Members;
+pub struct Members(Arc<Net>);
 
 impl ProposalCheck for Members {
     fn check(&self, _from: u16, entry: &EntryHead) -> Result<(), String> {
+        if self.0.unknown_from.lock().unwrap().is_some_and(|height| entry.index >= height) {
+            return Err(format!("the proposer of {} is not known here", entry.index));
+        }
         let public: PublicKey = key(entry.proposer).public();
         let good = verify(&public, &entry.proposal(chain()), &entry.signature);
         good.then_some(()).ok_or_else(|| format!("wrong signature at height {}", entry.index))
@@ -260,7 +265,7 @@ impl Cluster {
             log: open(&node.disk),
             bus: Arc::new(Link { id, net: self.net.clone() }),
             notary: node.sentinel.clone(),
-            check: Arc::new(Members),
+            check: Arc::new(Members(self.net.clone())),
             sink: node.ledger.clone(),
         };
         let engine = Engine::start(config(), parts).await.unwrap();

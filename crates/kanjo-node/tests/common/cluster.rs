@@ -13,11 +13,21 @@ use kanjo_types::membership::{MemberKind, MemberStatus};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+/// A free port below those that the system hands out for outgoing connections: one of those could
+/// be taken between here and the start of the member.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let next =
+            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let port = 10_000 + (next % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A member under test.
