@@ -2,7 +2,7 @@
 //!
 //! Requests are made and signed before the clock starts. Each connection has one request in flight;
 //! the node answers when every payment of it is final and on disk. That time is the latency of its
-//! payments.
+//! payments; at a given rate it counts from when they were due.
 
 use crate::fail::{Done, Fail};
 use hdrhistogram::Histogram;
@@ -59,7 +59,7 @@ pub struct Outcome {
     pub failed: u64,
     /// The first of those, as text.
     pub first_failure: Option<String>,
-    /// Microseconds from sending a request to its answer, once for each payment.
+    /// Microseconds from when a request was sent, or due, to its answer; once for each payment.
     pub latency_us: Histogram<u64>,
 }
 
@@ -70,14 +70,15 @@ impl Outcome {
     }
 }
 
-/// Three significant digits, up to two minutes.
+/// Three significant digits, up to ten minutes.
 fn histogram() -> Done<Histogram<u64>> {
-    Histogram::new_with_bounds(1, 120_000_000, 3).map_err(|error| Fail::new("histogram", error))
+    Histogram::new_with_bounds(1, 600_000_000, 3).map_err(|error| Fail::new("histogram", error))
 }
 
 struct Shared<'a, S: Source + ?Sized> {
-    client: &'a Client,
+    sending: &'a Sending<'a>,
     source: &'a S,
+    start: Instant,
     next: AtomicUsize,
     payments: AtomicU64,
     failed: AtomicU64,
@@ -85,26 +86,54 @@ struct Shared<'a, S: Source + ?Sized> {
     progress: &'a (dyn Fn(u64) + Sync),
 }
 
-/// Sends everything over `connections` connections. `progress` hears the payments done so far.
+/// How requests are sent.
+pub struct Sending<'a> {
+    /// Where they go, in turn.
+    pub clients: &'a [Client],
+    /// Connections, each with one request in flight.
+    pub connections: usize,
+    /// When each is due; as fast as answers come when left out.
+    pub pace: Option<Pace>,
+}
+
+/// A rate at which payments are due. The clock of a request starts when it is due, so that one slow
+/// answer counts for all that wait behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Payments per second.
+    pub rate: u64,
+    /// Payments in each request.
+    pub each: u64,
+}
+
+impl Pace {
+    /// When the request at `position` is due, after the start.
+    fn due(self, position: usize) -> Duration {
+        let before = (position as u64).saturating_mul(self.each);
+        Duration::from_micros(before.saturating_mul(1_000_000) / self.rate.max(1))
+    }
+}
+
+/// Sends everything. `progress` hears the payments done so far.
 pub fn run<S: Source + ?Sized>(
-    client: &Client,
+    sending: &Sending<'_>,
     source: &S,
-    connections: usize,
     progress: &(dyn Fn(u64) + Sync),
 ) -> Done<Outcome> {
+    let start = Instant::now();
     let shared = Shared {
-        client,
+        sending,
         source,
+        start,
         next: AtomicUsize::new(0),
         payments: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         first_failure: Mutex::new(None),
         progress,
     };
-    let start = Instant::now();
     let results: Vec<Done<Histogram<u64>>> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..connections.max(1)).map(|_| scope.spawn(|| work(&shared))).collect();
+            (0..sending.connections.max(1)).map(|_| scope.spawn(|| work(&shared))).collect();
         let joined = threads.into_iter().map(|thread| {
             thread.join().unwrap_or_else(|_| Err(Fail::new("load", "a sending thread panicked")))
         });
@@ -130,9 +159,20 @@ fn work<S: Source + ?Sized>(shared: &Shared<'_, S>) -> Done<Histogram<u64>> {
     loop {
         let position = shared.next.fetch_add(1, Ordering::Relaxed);
         let Some(request) = shared.source.request(position)? else { return Ok(latency) };
-        let start = Instant::now();
-        let answer = shared.client.submit_frames(&request.bytes)?;
-        let us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
+        let clients = shared.sending.clients;
+        let client = clients
+            .get(position % clients.len().max(1))
+            .ok_or_else(|| Fail::new("load", "nowhere to send payments to"))?;
+        let from = match shared.sending.pace {
+            None => Instant::now(),
+            Some(pace) => {
+                let due = shared.start + pace.due(position);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                due
+            }
+        };
+        let answer = client.submit_frames(&request.bytes)?;
+        let us = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX).max(1);
         latency.saturating_record(us);
         if request.payments > 1 {
             latency
@@ -219,6 +259,14 @@ pub fn on_all_cores<T: Send>(count: usize, work: impl Fn(usize) -> Done<T> + Syn
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_due_at_their_rate() {
+        let at = |rate, each, position| Pace { rate, each }.due(position);
+        assert_eq!(at(1_000, 5, 0), Duration::ZERO);
+        assert_eq!(at(1_000, 5, 200), Duration::from_secs(1));
+        assert_eq!(at(10_000, 50, 3), Duration::from_millis(15));
+    }
 
     #[test]
     fn work_on_all_cores_keeps_its_order() {

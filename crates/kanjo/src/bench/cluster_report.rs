@@ -2,10 +2,10 @@
 
 use super::accounts::Shape;
 use super::members::Used;
-use super::paced::Phase;
 use crate::context::{Context, print_json};
 use crate::fail::{Done, Fail, SILENT};
 use crate::figures;
+use crate::load::Outcome;
 use crate::say;
 use crate::text::{bold, dim, green, grouped, red};
 use kanjo_api::cluster::TableRoots;
@@ -19,7 +19,7 @@ pub struct PhaseFigures {
     /// Payments per second that were sent; as many as were answered when `None`.
     pub rate: Option<u64>,
     /// What came of it.
-    pub phase: Phase,
+    pub phase: Outcome,
     /// Processor time by member.
     pub used: Vec<Used>,
     /// Processor time of this process, the load.
@@ -66,7 +66,7 @@ impl PhaseFigures {
     }
 
     fn ms(&self, quantile: f64) -> f64 {
-        figures::ms_of_us(self.phase.latency_us.value_at_quantile(quantile))
+        figures::ms_of_us(self.phase.latency_at(quantile))
     }
 
     fn to_json(&self, names: &[String]) -> Value {

@@ -23,7 +23,7 @@ mod report;
 use crate::commands::Plan;
 use crate::context::Context;
 use crate::fail::{Done, Fail};
-use crate::load;
+use crate::load::{self, Sending};
 use accounts::Shape;
 use child::Child;
 use clap::{Args, Subcommand};
@@ -151,7 +151,8 @@ fn measure(
     let load_before = measure::own_cpu();
     let bar = self::bar(ctx, "Payments", shape.payments);
     let connections = usize::try_from(args.connections).unwrap_or(1);
-    let outcome = load::run(&client, &*requests, connections, &|done| bar.set_position(done));
+    let sending = Sending { clients: &[client.clone()], connections, pace: None };
+    let outcome = load::run(&sending, &*requests, &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;
     let load_cpu = crate::figures::increase(load_before, measure::own_cpu());

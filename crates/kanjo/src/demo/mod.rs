@@ -9,7 +9,7 @@ mod world;
 use crate::commands::Plan;
 use crate::context::{Context, print_json};
 use crate::fail::{Done, Fail};
-use crate::load::{self, Outcome};
+use crate::load::{self, Outcome, Sending};
 use crate::{figures, say, text};
 use checks::Checks;
 use clap::Args;
@@ -86,8 +86,8 @@ fn pay_and_check(
     let requests = world.sign()?;
     screen.signed(args.payments, start.elapsed());
     let bar = screen.bar(args.payments);
-    let outcome =
-        load::run(&client, requests.as_slice(), CONNECTIONS, &|done| bar.set_position(done));
+    let sending = Sending { clients: &[client.clone()], connections: CONNECTIONS, pace: None };
+    let outcome = load::run(&sending, requests.as_slice(), &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;
     screen.result(&outcome, CONNECTIONS, world::FRAME);
