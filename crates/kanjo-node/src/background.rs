@@ -1,5 +1,6 @@
 //! Behind the log: the index, and checkpoints of one partition after the other.
 
+use crate::cluster::witness;
 use crate::history;
 use crate::metrics::{Stage, ThreadClock};
 use crate::shared::{Shared, ToSequencer};
@@ -10,6 +11,7 @@ use kanjo_ledger::PartitionSnapshot;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_store::index::IndexEntry;
 use kanjo_types::codec;
+use kanjo_types::membership::Membership;
 use kanjo_types::record::PARTITIONS;
 use kanjo_types::stored::{Entry, Row};
 use std::sync::Arc;
@@ -27,10 +29,18 @@ pub(crate) struct PartitionCopy {
     pub height: u64,
     /// Transactions in all blocks up to `height`.
     pub transactions: u64,
-    pub snapshot: PartitionSnapshot,
+    pub content: Copied,
 }
 
-/// What a checkpoint file holds.
+/// What is copied.
+pub(crate) enum Copied {
+    /// The state of a partition.
+    State(PartitionSnapshot),
+    /// All that a witness knows.
+    Members(Arc<Membership>),
+}
+
+/// What a checkpoint file of an executor holds.
 #[derive(BorshSerialize, BorshDeserialize)]
 pub(crate) struct CheckpointPayload {
     /// Transactions in all blocks up to the checkpoint's height.
@@ -128,9 +138,16 @@ pub(crate) fn run_checkpointer(
 ) {
     let cpu = shared.metrics.thread(Stage::Background);
     while let Ok(copy) = copies.recv() {
-        let payload =
-            CheckpointPayload { transactions: copy.transactions, snapshot: copy.snapshot };
-        let bytes = codec::to_bytes(&payload);
+        let transactions = copy.transactions;
+        let bytes = match copy.content {
+            Copied::State(snapshot) => {
+                codec::to_bytes(&CheckpointPayload { transactions, snapshot })
+            }
+            Copied::Members(membership) => {
+                let membership = (*membership).clone();
+                codec::to_bytes(&witness::Memory { transactions, membership })
+            }
+        };
         let mut fill = |out: &mut dyn std::io::Write| out.write_all(&bytes);
         if let Err(error) = store.write(copy.partition, copy.height, &mut fill) {
             // The log has everything; a restart takes longer.

@@ -293,8 +293,10 @@ impl Assembly {
             let work = move || run_checkpointer(&for_copies, &store, &copies);
             self.background.push(spawn("checkpoints", &self.shared, work)?);
         }
-        let clock = move || run_checkpoint_clock(&for_clock, &sequencer);
-        self.background.push(spawn("clock", &self.shared, clock)?);
+        if !self.shared.is_witness() {
+            let clock = move || run_checkpoint_clock(&for_clock, &sequencer);
+            self.background.push(spawn("clock", &self.shared, clock)?);
+        }
         Ok((to_index, to_checkpointer))
     }
 
@@ -449,7 +451,7 @@ impl RunningNode {
             member.give_up();
         }
         let workers = join(std::mem::take(&mut self.workers));
-        if was_running {
+        if was_running && !self.shared.is_witness() {
             for partition in (0u16..).take(PARTITIONS) {
                 if self.sequencer.send(ToSequencer::Snapshot(partition)).is_err() {
                     break;

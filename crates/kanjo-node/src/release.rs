@@ -1,12 +1,14 @@
 //! What happens when a block is final: answers, the tip, streams, the index, copies of partitions.
 
 use crate::background::{PartitionCopy, ToIndex};
+use crate::cluster::witness;
 use crate::proofs;
 use crate::sealer::{Sealed, SealedBlock};
 use crate::shared::{FinalBlock, Health, Shared, Tip};
 use crossbeam_channel::Sender;
 use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_proof::trust::SignedHeader;
+use kanjo_types::membership::Membership;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -48,7 +50,8 @@ impl Release {
     }
 
     /// A final height for which nothing waits: that of the genesis, and all of a witness's.
-    pub(crate) fn height_only(&self, signed: &SignedHeader) {
+    /// `remembered` is what a witness is to write down.
+    pub(crate) fn height_only(&self, signed: &SignedHeader, remembered: Option<Arc<Membership>>) {
         let header = &signed.header;
         self.shared.tip.send_modify(|tip| {
             *tip = Tip {
@@ -60,7 +63,10 @@ impl Release {
         });
         let index = ToIndex { height: header.height, entries: Arc::new(Vec::new()) };
         let index = (header.transactions == 0 && header.height > 0).then_some(index);
-        self.keep(Kept { signed: Some(signed.clone()), index, copies: Vec::new() });
+        let transactions = self.shared.tip().transactions;
+        let copy = remembered.map(|known| witness::copy(header.height, transactions, known));
+        let copies = copy.into_iter().collect();
+        self.keep(Kept { signed: Some(signed.clone()), index, copies });
     }
 
     fn keep(&self, kept: Kept) {

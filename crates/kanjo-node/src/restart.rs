@@ -3,6 +3,7 @@
 
 use crate::background::CheckpointPayload;
 use crate::blocks::{Blocks, ClusterLogs, Recent, no_votes};
+use crate::cluster::witness::{self, Known};
 use crate::config::Config;
 use crate::data::{self, DataError, Voter};
 use crate::history::HistoryError;
@@ -19,6 +20,7 @@ use kanjo_store::checkpoint::{CheckpointError, CheckpointStore};
 use kanjo_store::disk::Disk;
 use kanjo_store::index::{Index, IndexError};
 use kanjo_store::log::{AppendError, BlockLog, LogOptions, OpenError, ReadError};
+use kanjo_types::membership::Membership;
 use kanjo_types::record::PARTITIONS;
 use kanjo_types::stored::{Block, encode_block};
 use kanjo_types::{ChainId, Genesis, Hash, codec};
@@ -112,6 +114,8 @@ pub(crate) struct Opened {
     pub index: Index,
     pub checkpoints: CheckpointStore,
     pub tip: Tip,
+    /// Whose votes count above the tip.
+    pub membership: Arc<Membership>,
     /// The newest final header; without votes when not even the genesis is certified yet.
     pub last: SignedHeader,
     /// Taken by whoever starts the node.
@@ -172,11 +176,13 @@ pub(crate) fn open(config: &Config, disk: Arc<dyn Disk>) -> Result<Opened, OpenL
 }
 
 /// Opens the ledger of a member of a cluster: state up to the last certified height. What the
-/// engine's log holds above is executed when the engine says that it is committed.
+/// engine's log holds above is executed when the engine says that it is committed. A witness gets
+/// no state but that of the genesis.
 pub(crate) fn open_member(
     config: &Config,
     disk: Arc<dyn Disk>,
     recent: Recent,
+    is_witness: impl FnOnce(&Genesis) -> bool,
 ) -> Result<Opened, OpenLedgerError> {
     let dir = &config.data;
     let genesis = data::load_genesis(dir)?;
@@ -200,7 +206,19 @@ pub(crate) fn open_member(
     let logs =
         ClusterLogs { certificates: certificates.reader(), recent, genesis: genesis_log.reader() };
     let blocks = Blocks::new(chain, log.reader(), Some(logs));
-    restored(genesis, blocks, index, checkpoints, OpenedAs::Member { log, certificates })
+    let kind = OpenedAs::Member { log, certificates };
+    if !is_witness(&genesis) {
+        return restored(genesis, blocks, index, checkpoints, kind);
+    }
+    let (block, ledger, trees) = genesis_block(&genesis);
+    let known = witness::restore(&genesis, &blocks, &checkpoints)?.unwrap_or_else(|| Known {
+        membership: ledger.membership().clone(),
+        transactions: 0,
+        last: SignedHeader { header: block.header, certificate: no_votes() },
+    });
+    let Known { membership, transactions, last } = known;
+    let restored = Restored { ledger, trees, membership, transactions, last };
+    opened(genesis, restored, blocks, index, checkpoints, kind)
 }
 
 fn append_block(log: &mut BlockLog, block: &Block) -> Result<(), OpenLedgerError> {
@@ -217,13 +235,25 @@ fn restored(
     checkpoints: CheckpointStore,
     kind: OpenedAs,
 ) -> Result<Opened, OpenLedgerError> {
-    let (ledger, trees, transactions, last) = match restore(&genesis, &blocks, Some(&checkpoints)) {
+    let restored = match restore(&genesis, &blocks, Some(&checkpoints)) {
         Err(OpenLedgerError::StateMismatch { .. }) => {
             tracing::warn!("checkpoints don't fit the log; restoring from the log alone");
             restore(&genesis, &blocks, None)?
         }
         restored => restored?,
     };
+    opened(genesis, restored, blocks, index, checkpoints, kind)
+}
+
+fn opened(
+    genesis: Genesis,
+    restored: Restored,
+    blocks: Blocks,
+    index: Index,
+    checkpoints: CheckpointStore,
+    kind: OpenedAs,
+) -> Result<Opened, OpenLedgerError> {
+    let Restored { ledger, trees, membership, transactions, last } = restored;
     let history = restore_history(&blocks, &last)?;
     let tip = Tip {
         height: last.header.height,
@@ -232,7 +262,19 @@ fn restored(
         transactions,
     };
     let kind = Some(kind);
-    Ok(Opened { genesis, ledger, trees, history, blocks, index, checkpoints, tip, last, kind })
+    Ok(Opened {
+        genesis,
+        ledger,
+        trees,
+        history,
+        blocks,
+        index,
+        checkpoints,
+        tip,
+        membership,
+        last,
+        kind,
+    })
 }
 
 /// The tree over all header hashes, as the log's tables give them; the last header tells whether
@@ -278,7 +320,14 @@ pub(crate) fn check_nothing_lost(
     Ok(())
 }
 
-type Restored = (Ledger, StateTree, u64, SignedHeader);
+/// State and what belongs to it at the end of the log.
+struct Restored {
+    ledger: Ledger,
+    trees: StateTree,
+    membership: Arc<Membership>,
+    transactions: u64,
+    last: SignedHeader,
+}
 
 /// Partitions from their checkpoints, then the log from the lowest of them on.
 fn restore(
@@ -289,12 +338,9 @@ fn restore(
     if blocks.next_height() == 0 {
         // A member whose first votes are still to come.
         let (block, ledger, trees) = genesis_block(genesis);
-        return Ok((
-            ledger,
-            trees,
-            0,
-            SignedHeader { header: block.header, certificate: no_votes() },
-        ));
+        let membership = ledger.membership().clone();
+        let last = SignedHeader { header: block.header, certificate: no_votes() };
+        return Ok(Restored { ledger, trees, membership, transactions: 0, last });
     }
     let mut ledger = Ledger::new(genesis);
     let tip_height = blocks.next_height().saturating_sub(1);
@@ -338,5 +384,6 @@ fn restore(
     if found != expected {
         return Err(OpenLedgerError::StateMismatch { height: tip_height, found, expected });
     }
-    Ok((ledger, trees, transactions, last))
+    let membership = ledger.membership().clone();
+    Ok(Restored { ledger, trees, membership, transactions, last })
 }

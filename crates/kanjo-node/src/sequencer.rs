@@ -2,7 +2,7 @@
 //! begins with what the ledger has to do by itself at its time; when nothing else comes, such work
 //! makes a block of its own.
 
-use crate::background::PartitionCopy;
+use crate::background::{Copied, PartitionCopy};
 use crate::evidence;
 use crate::intake::{Checked, Item};
 use crate::metrics::Stage;
@@ -465,7 +465,7 @@ impl Sequencer {
             partition,
             height,
             transactions: self.transactions,
-            snapshot: ledger.snapshot(partition),
+            content: Copied::State(ledger.snapshot(partition)),
         });
         let copies = copies.collect();
         let proofs = open.queries.into_iter().map(|query| query.resolve(&ledger)).collect();

@@ -103,6 +103,11 @@ impl Shared {
         self.health.borrow().clone()
     }
 
+    /// Does this node hold the log alone, and no state?
+    pub(crate) fn is_witness(&self) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| cluster.is_witness)
+    }
+
     pub(crate) fn stopping(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }

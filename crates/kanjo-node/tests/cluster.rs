@@ -96,3 +96,29 @@ fn three_nodes_and_a_witness_survive_two_deaths_one_after_the_other() {
     cluster.assert_agree(Duration::from_secs(20));
     cluster.stop_all();
 }
+
+#[test]
+fn a_witness_that_restarts_knows_the_members_and_holds_no_balances() {
+    let mut cluster = Cluster::new(2, 1, 4);
+    cluster.start_all();
+    let leader = cluster.wait_leader();
+    cluster.pay_rounds(leader, 20);
+    let leaving = 1 - leader;
+    cluster.leave_and_stop(leaving);
+    cluster.wait_voters(2);
+    // Without the vote of the witness, in the new membership, nothing is final.
+    cluster.stop(2);
+    cluster.start(2);
+    let leader = cluster.wait_leader();
+    cluster.pay_rounds(leader, 10);
+    cluster.stop(2);
+    let kept = cluster.members[2].dir.join("checkpoints");
+    let kept: Vec<_> = std::fs::read_dir(kept).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!((1..=2).contains(&kept.len()), "the memberships alone: {kept:?}");
+    assert!(kept.iter().all(|file| file.metadata().unwrap().len() < 4_096), "{kept:?}");
+    cluster.start(2);
+    cluster.start(leaving);
+    cluster.wait_voters(3);
+    cluster.assert_agree(Duration::from_secs(20));
+    cluster.stop_all();
+}

@@ -18,6 +18,7 @@
 use crate::cluster::ClusterState;
 use crate::cluster::replayer::ToReplay;
 use crate::cluster::signing::ToSign;
+use crate::cluster::witness;
 use crate::flow::Flow;
 use crate::metrics::Stage;
 use crate::release::Release;
@@ -29,12 +30,11 @@ use kanjo_consensus::ballots::{self, Ballots, Expected};
 use kanjo_consensus::boundary::CommittedEntry;
 use kanjo_consensus::entry::Content;
 use kanjo_consensus::vote::SignedVote;
-use kanjo_ledger::block::roots_of;
 use kanjo_ledger::chain::{Chain, Offered, Placed};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::Membership;
 use kanjo_types::stored::{decode_block, decode_head};
-use kanjo_types::{Certificate, Hash, Record};
+use kanjo_types::{Certificate, Hash};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -127,6 +127,8 @@ pub(crate) struct State {
     drained: Vec<tokio::sync::oneshot::Sender<()>>,
     /// Term of the newest first entry of this node as leader.
     own_blank: Option<u64>,
+    /// A witness: the height at which it last wrote down what it knows.
+    remembered: u64,
 }
 
 impl State {
@@ -148,6 +150,7 @@ impl State {
             next_ask: first,
             drained: Vec::new(),
             own_blank: None,
+            remembered: tip,
         }
     }
 
@@ -296,17 +299,13 @@ impl Finality {
             return;
         }
         let Ok(block) = decode_block(bytes, self.shared.chain) else { return };
-        let roots = roots_of(&block);
-        if roots.receipts != placed.header.receipts_root {
-            return tracing::warn!(height, "the rows of a block don't give its header's roots");
-        }
-        let rows = block.entries.iter().flat_map(|entry| &entry.rows);
-        for row in rows {
-            if let Record::Membership(membership) = &row.record {
-                let membership: Arc<Membership> = Arc::new((**membership).clone());
+        match witness::made_in(&block) {
+            Ok(Some(membership)) => {
                 self.state.memberships.insert(height + 1, membership.clone());
                 self.cluster.set_membership(membership);
             }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "a block"),
         }
     }
 
@@ -514,6 +513,7 @@ impl Finality {
         if let Some(newest) = newest {
             self.state.memberships = self.state.memberships.split_off(&newest);
         }
+        let copy = self.witness_remembers(height, newest == Some(height + 1));
         self.ask_votes();
         loop {
             match self.state.waiting.front() {
@@ -528,9 +528,20 @@ impl Finality {
                     }
                 }
                 // The genesis, and every height of a witness: nothing waits for it.
-                _ => return self.release.height_only(&signed),
+                _ => return self.release.height_only(&signed, copy),
             }
         }
+    }
+
+    /// What a witness writes down when `height` is final: changes of the membership, and now and
+    /// then how far it has come.
+    fn witness_remembers(&mut self, height: u64, is_changed: bool) -> Option<Arc<Membership>> {
+        let is_long_ago = height >= self.state.remembered + witness::HEIGHTS_MAX;
+        if !self.cluster.is_witness || !(is_changed || is_long_ago) {
+            return None;
+        }
+        self.state.remembered = height;
+        self.state.membership_at(height + 1).cloned()
     }
 
     fn let_out(&mut self, mut sealed: Sealed, signed: Option<SignedHeader>) {

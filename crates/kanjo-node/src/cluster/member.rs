@@ -29,9 +29,9 @@ use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig, Peer};
 use kanjo_proof::merkle::Frontier;
 use kanjo_sentinel::client::Signer;
 use kanjo_store::disk::Disk;
-use kanjo_types::membership::Membership;
+use kanjo_types::membership::{Member, Membership};
 use kanjo_types::signature::verify;
-use kanjo_types::{ChainId, Hash, PublicKey};
+use kanjo_types::{ChainId, Genesis, Hash, PublicKey};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::RwLock;
@@ -183,6 +183,10 @@ pub(crate) fn peers(membership: &Membership, me: u16) -> Vec<Peer> {
     others.map(peer).collect()
 }
 
+fn find<'a>(membership: &'a Membership, vote_key: &[u8; 32]) -> Option<(u16, &'a Member)> {
+    membership.numbered().find(|(_, member)| member.certificate.vote_key == *vote_key)
+}
+
 fn runtime(name: &'static str, threads: usize) -> Result<Runtime, StartError> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
@@ -209,18 +213,21 @@ pub fn start_member(
     let dir = config.data.clone();
     let listener = crate::node::bind(config.listen)?;
     let recent = Arc::new(RwLock::default());
-    let mut opened = restart::open_member(&config, disk.clone(), Arc::clone(&recent))?;
+    let vote_key = signer.vote_key();
+    let is_witness = |genesis: &Genesis| {
+        let told = options.membership.clone();
+        let told = told.unwrap_or_else(|| Arc::new(Membership::of_genesis(genesis)));
+        find(&told, &vote_key).is_some_and(|(_, me)| !me.executes())
+    };
+    let mut opened = restart::open_member(&config, disk.clone(), Arc::clone(&recent), is_witness)?;
     let chain = opened.genesis.chain_id();
-    let membership = opened.ledger.membership().clone();
+    let membership = opened.membership.clone();
     // For links and for whose signatures are known; which votes count comes from the ledger alone.
     let newest = match &options.membership {
         Some(told) if told.epoch > membership.epoch => told.clone(),
         _ => membership.clone(),
     };
-    let vote_key = signer.vote_key();
-    let me = newest
-        .numbered()
-        .find(|(_, member)| member.certificate.vote_key == vote_key)
+    let me = find(&newest, &vote_key)
         .map(|(number, _)| number)
         .ok_or(StartError::NoMember(hex::encode(vote_key)))?;
     let link_key = LinkKey::read(&data::link_key_path(&dir))

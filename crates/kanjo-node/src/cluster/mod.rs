@@ -24,6 +24,7 @@ pub(crate) mod roles;
 mod signing;
 mod state;
 pub(crate) mod status;
+pub(crate) mod witness;
 
 pub(crate) use member::MemberThreads;
 pub use member::{MemberOptions, start_member};

@@ -52,7 +52,7 @@ pub(super) async fn tables(
     Query(query): Query<TablesQuery>,
 ) -> Answer<TablesAnswer> {
     let shared = &api.shared;
-    if shared.cluster.as_ref().is_some_and(|cluster| cluster.is_witness) {
+    if shared.is_witness() {
         return Ok(Json(TablesAnswer::NoTables));
     }
     let height = query.height.unwrap_or_else(|| shared.tip().height);
@@ -165,7 +165,7 @@ pub(super) async fn refuse_of_witness(
     request: Request,
     next: Next,
 ) -> Response {
-    let is_witness = api.shared.cluster.as_ref().is_some_and(|cluster| cluster.is_witness);
+    let is_witness = api.shared.is_witness();
     let path = request.uri().path();
     // With or without the prefix, however the router nests.
     let path = path.strip_prefix("/v1").unwrap_or(path);
