@@ -294,9 +294,8 @@ impl Manager {
     async fn align_voters(&mut self, engine: &EngineState) {
         let membership = self.cluster.membership();
         let wanted: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
-        let follows = |status| {
-            matches!(status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected)
-        };
+        // All but those that are out for good, so that a doubted one can be compared again.
+        let follows = |status| !matches!(status, MemberStatus::Voting | MemberStatus::Removed);
         let learners = membership.numbered().filter(|(_, member)| follows(member.status));
         let learners: BTreeSet<u16> = learners.map(|(number, _)| number).collect();
         if engine.voters.as_slice() == [wanted.clone()] && engine.learners == learners {

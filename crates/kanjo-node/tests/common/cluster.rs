@@ -95,7 +95,7 @@ impl Cluster {
         }
     }
 
-    fn signer(&self, n: usize) -> LocalSigner {
+    pub fn signer(&self, n: usize) -> LocalSigner {
         let member = &self.members[n];
         let dir = member.dir.join("sentinel");
         std::fs::create_dir_all(&dir).expect("a directory");
@@ -192,8 +192,11 @@ impl Cluster {
     }
 
     pub fn try_pay(&self, at: usize, from: usize, to: usize, amount: u128) -> Option<ResultCode> {
-        let signed = self.transaction(from, to, amount);
-        match self.client(at).submit(&signed) {
+        self.record(at, &self.transaction(from, to, amount))
+    }
+
+    pub fn record(&self, at: usize, signed: &SignedTransaction) -> Option<ResultCode> {
+        match self.client(at).submit(signed) {
             Ok(SubmitOutcome::Recorded { result, .. }) => Some(result),
             _ => None,
         }
