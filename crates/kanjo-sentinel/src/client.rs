@@ -1,6 +1,6 @@
 //! The node's side: [`Signer`], over the channel to a sentinel or within the process.
 
-use crate::attestor::software::SoftwareAttestor;
+use crate::attestor::software::{SoftwareAttestor, SoonFile};
 use crate::guard::{Guard, GuardError, RecordStore};
 use crate::rules::{ProposalRequest, Refusal, VoteRequest};
 use crate::signing::{Seen, Signing, Status};
@@ -105,7 +105,9 @@ pub struct LocalParts {
     pub guard: (Box<dyn RecordStore>, Option<Vec<u8>>),
     /// Where the attestor's counter is kept, and the newest one.
     pub counter: (Box<dyn RecordStore>, Option<Vec<u8>>),
-    /// The count rises at the latest after so many signed heights.
+    /// Where the attestor counts between two counts that are synced, if it does.
+    pub soon: Option<SoonFile>,
+    /// The count is durable at the latest after so many signed heights.
     pub epoch_heights: NonZeroU64,
 }
 
@@ -121,11 +123,11 @@ impl LocalSigner {
         certificate: &NodeCertificate,
         measurement: Hash,
     ) -> Result<Self, SignerError> {
-        let LocalParts { vote_seed, attestor_seed, guard, counter, epoch_heights } = parts;
+        let LocalParts { vote_seed, attestor_seed, guard, counter, soon, epoch_heights } = parts;
         let (mut store, mut record) = guard;
         let (counter, count) = counter;
         let is_new = record.is_none() && count.is_none();
-        let attestor = SoftwareAttestor::open(attestor_seed, counter, count.as_deref());
+        let attestor = SoftwareAttestor::open(attestor_seed, counter, count.as_deref(), soon);
         let mut attestor = attestor.map_err(GuardError::Attestor)?;
         let key = VerificationKeyBytes::from(&SigningKey::from(vote_seed)).into();
         if is_new {

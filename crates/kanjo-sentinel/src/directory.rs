@@ -10,13 +10,14 @@
 //! ATTESTOR/           0700  software attestor only: DIR/attestor, or better somewhere else
 //!   attestor.key      0600
 //!   counter
+//!   counter.soon
 //! ```
 //! Keys are not encrypted: whoever can read the directory has the vote key.
 //!
 //! # Invariants
 //! - A vote key is never written over, and a guard's record never made for a key that exists.
 
-use crate::attestor::software::SoftwareAttestor;
+use crate::attestor::software::{SoftwareAttestor, SoonFile};
 use crate::attestor::tpm2::Tpm2Attestor;
 use crate::attestor::{Attestor, AttestorError, AttestorKind};
 use crate::guard::{Guard, GuardError};
@@ -97,7 +98,7 @@ pub struct Settings {
     /// The attestor.
     #[serde(flatten)]
     pub attestor: AttestorSettings,
-    /// The attestor counts at the latest after so many signed heights.
+    /// The attestor's count is durable at the latest after so many signed heights.
     pub epoch_heights: NonZeroU64,
 }
 
@@ -248,7 +249,10 @@ fn open_attestor(
             }
             let seed = read_seed(&key_path)?;
             let (counter, record) = SlotFile::open(disk(), &dir.join("counter"))?;
-            let attestor = SoftwareAttestor::open(*seed, Box::new(counter), record.as_deref())?;
+            let path = dir.join("counter.soon");
+            let soon = Some(SoonFile::open(&RealDisk, &path).map_err(at(&path))?);
+            let (counter, record) = (Box::new(counter), record.as_deref());
+            let attestor = SoftwareAttestor::open(*seed, counter, record, soon)?;
             let attestation_key = hex::encode(attestor.public());
             let pcrs = crate::tpm::Pcrs::new();
             Ok(Parts { attestor: Box::new(attestor), attestation_key, pcrs })

@@ -17,9 +17,12 @@
 //! - Only one record of a run is ever written with a given count when `epoch_heights` is 1, and
 //!   each start begins a new count: a record that was written and never signed for (a crash between
 //!   the two writes) can't come back after another was signed for.
-//! - With `epoch_heights` = n > 1 the count rises with every n-th signed height only. Then somebody
-//!   who kills the sentinel and puts back a copy taken since the count last rose is not noticed:
-//!   up to n − 1 heights could be signed a second time. A clean stop closes the window.
+//! - With `epoch_heights` = n > 1 the count is durable with every n-th signed height only.
+//!   An attestor that can (`software`) counts each batch all the same, where a power cut takes it
+//!   back: somebody who cuts the power and puts back a copy taken since the last durable count is
+//!   not noticed. One that can't (`tpm2`) does not count in between: there killing the sentinel
+//!   is enough. Up to n − 1 heights could be signed a second time. A start and a clean stop close
+//!   the window.
 //! - After a write or a count has failed, nothing is signed until the guard is opened again.
 
 use crate::attestor::{Attestor, AttestorError};
@@ -111,7 +114,19 @@ pub struct Guard {
     store: Box<dyn RecordStore>,
     attestor: Box<dyn Attestor>,
     epoch_heights: NonZeroU64,
+    /// Counts that a power cut would take back.
+    soon: u64,
     stopped: Option<String>,
+}
+
+/// How the count goes on with a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Count {
+    /// Not at all.
+    Stays,
+    /// As long as there is power.
+    Soon,
+    Durably,
 }
 
 impl Guard {
@@ -151,12 +166,13 @@ impl Guard {
         if record < count {
             return Err(GuardError::RestoredFromOldCopy { record, attestor: attestor_count });
         }
-        if record - count > 1 {
+        if record - count > attestor.soon_max().saturating_add(1) {
             return Err(GuardError::AttestorSetBack { record, attestor: attestor_count });
         }
-        let mut guard = Self { state, store, attestor, epoch_heights, stopped: None };
-        if record > count {
-            guard.advance_to(record)?;
+        let mut guard = Self { state, store, attestor, epoch_heights, soon: 0, stopped: None };
+        // Counts that the power took with it, or the one that a crash left out.
+        for missing in count + 1..=record {
+            guard.advance_to(missing, Count::Soon)?;
         }
         guard.begin_count()?;
         Ok(guard)
@@ -240,14 +256,23 @@ impl Guard {
     }
 
     fn put(&mut self, mut next: GuardState) -> Result<(), GuardError> {
-        let begins = next.signed_since >= self.epoch_heights.get();
-        if begins {
-            next.count += 1;
+        let soon_max = self.attestor.soon_max();
+        let is_due = next.signed_since >= self.epoch_heights.get();
+        let count = match soon_max {
+            _ if is_due => Count::Durably,
+            0 => Count::Stays,
+            _ if self.soon >= soon_max => Count::Durably,
+            _ => Count::Soon,
+        };
+        if count == Count::Durably {
             next.signed_since = 0;
+        }
+        if count != Count::Stays {
+            next.count += 1;
         }
         self.store.write(&next.to_record())?;
         self.state = next;
-        if begins { self.advance_to(self.state.count) } else { Ok(()) }
+        self.advance_to(self.state.count, count)
     }
 
     fn begin_count(&mut self) -> Result<(), GuardError> {
@@ -257,8 +282,18 @@ impl Guard {
         self.note(done)
     }
 
-    fn advance_to(&mut self, expected: u64) -> Result<(), GuardError> {
-        let found = self.attestor.advance()?;
+    fn advance_to(&mut self, expected: u64, count: Count) -> Result<(), GuardError> {
+        let found = match count {
+            Count::Stays => return Ok(()),
+            Count::Soon => {
+                self.soon += 1;
+                self.attestor.advance_soon()?
+            }
+            Count::Durably => {
+                self.soon = 0;
+                self.attestor.advance()?
+            }
+        };
         if found == expected {
             Ok(())
         } else {

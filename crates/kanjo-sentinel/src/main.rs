@@ -70,8 +70,9 @@ struct Init {
     /// Registers that are quoted.
     #[arg(long, default_value = "0,2,4,7")]
     pcrs: String,
-    /// Count at the latest after so many signed heights [default: 1 (software), 256 (tpm2)].
-    /// With more than 1, an old copy of DIR may be younger than the last count and go unnoticed.
+    /// Make the count durable at the latest after so many signed heights [default: 64 (software),
+    /// 256 (tpm2)]. With more than 1, an old copy of DIR may be younger than the last durable count
+    /// and go unnoticed: with software after a power cut, with tpm2 after a kill.
     #[arg(long)]
     epoch_heights: Option<NonZeroU64>,
     /// Answer in JSON.
@@ -193,7 +194,7 @@ fn run(args: Run) -> Done {
     }
     let epoch_heights = opened.settings.epoch_heights;
     if epoch_heights > NonZeroU64::MIN {
-        warn!(%epoch_heights, "an old copy younger than the last count would go unnoticed");
+        info!(%epoch_heights, "an old copy younger than the last durable count may go unnoticed");
     }
     let options = Options {
         socket: args.socket.clone(),

@@ -168,7 +168,7 @@ pub struct GuardState {
     pub chain: Option<ChainId>,
     /// The attestor's count that this record fits.
     pub count: u64,
-    /// Heights signed since the count last rose.
+    /// Heights signed since the count was last made durable.
     pub signed_since: u64,
     /// The last votes; their stamp is the membership epoch.
     voted: Memory,

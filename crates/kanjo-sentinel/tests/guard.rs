@@ -6,6 +6,7 @@ mod common;
 
 use common::{certificate, chain, hash};
 use ed25519_zebra::{SigningKey, VerificationKeyBytes};
+use kanjo_sentinel::attestor::software::{SOON_MAX, SoonFile};
 use kanjo_sentinel::guard::GuardError;
 use kanjo_sentinel::{
     LocalParts, LocalSigner, ProposalRequest, Refusal, Signer, SignerError, VoteRequest,
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 const GUARD: &str = "sentinel/guard";
 const COUNTER: &str = "attestor/counter";
+const SOON: &str = "attestor/counter.soon";
 const SEED: [u8; 32] = [7; 32];
 
 fn vote_key() -> [u8; 32] {
@@ -30,11 +32,18 @@ fn vote_key() -> [u8; 32] {
 }
 
 fn open(disk: &FaultyDisk, epoch_heights: u64) -> Result<LocalSigner, String> {
+    open_counting(disk, epoch_heights, false)
+}
+
+/// `soon`: each batch is counted, too, without a sync.
+fn open_counting(disk: &FaultyDisk, epoch_heights: u64, soon: bool) -> Result<LocalSigner, String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let slot = |path: &str| SlotFile::open(shared.clone(), Path::new(path));
     let (guard, record) = slot(GUARD).map_err(|error| error.to_string())?;
     let (counter, count) = slot(COUNTER).map_err(|error| error.to_string())?;
+    let soon = soon.then(|| SoonFile::open(disk, Path::new(SOON)).map_err(|e| e.to_string()));
     let parts = LocalParts {
+        soon: soon.transpose()?,
         vote_seed: SEED,
         attestor_seed: [8; 32],
         guard: (Box::new(guard), record),
@@ -53,6 +62,8 @@ struct World {
     contradiction: Option<String>,
     signed: u64,
     old_copies_refused: u64,
+    /// Starts at which the attestor was behind by too much.
+    set_back: u64,
     refused: u64,
 }
 
@@ -75,25 +86,41 @@ impl World {
     }
 }
 
+/// What a run is about.
+#[derive(Clone, Copy)]
+struct Scene {
+    epoch_heights: u64,
+    /// Each batch is counted without a sync.
+    soon: bool,
+    /// Is somebody there who takes copies and puts them back?
+    copied: bool,
+    /// Does the power go? The process is killed in any case.
+    power_cuts: bool,
+}
+
 /// A run: a sentinel, a node that asks for anything, a machine that dies, and somebody who puts old
 /// copies of the guard's file back (the attestor's file is out of his reach).
 struct Run {
     rng: SeededRng,
     disk: FaultyDisk,
     signer: Option<LocalSigner>,
-    epoch_heights: u64,
-    /// Is somebody there who takes copies and puts them back?
-    copied: bool,
+    scene: Scene,
     copies: Vec<Vec<u8>>,
     world: World,
 }
 
 impl Run {
-    fn new(seed: u64, epoch_heights: u64, copied: bool) -> Self {
+    fn new(seed: u64, scene: Scene) -> Self {
         let disk = FaultyDisk::new(seed);
-        let signer = Some(open(&disk, epoch_heights).unwrap());
+        let signer = Some(open_counting(&disk, scene.epoch_heights, scene.soon).unwrap());
         let (rng, copies, world) = (SeededRng::new(seed), Vec::new(), World::default());
-        Self { rng, disk, signer, epoch_heights, copied, copies, world }
+        Self { rng, disk, signer, scene, copies, world }
+    }
+
+    fn end_machine(&mut self) {
+        let seed = self.rng.next_u64();
+        self.disk =
+            if self.scene.power_cuts { self.disk.crash(seed) } else { self.disk.kill_process() };
     }
 
     fn votes(&mut self) {
@@ -160,18 +187,22 @@ impl Run {
             (0, Some(signer)) => drop(signer.close()),
             (_, signer) => drop(signer),
         }
-        let seed = self.rng.next_u64();
-        self.disk = if kind == 1 { self.disk.kill_process() } else { self.disk.crash(seed) };
+        if kind == 1 {
+            self.disk = self.disk.kill_process();
+        } else {
+            self.end_machine();
+        }
         let true_content = self.disk.get(Path::new(GUARD)).unwrap();
         let old = self.rng.below(self.copies.len() as u64 * 2 + 1) as usize;
         if let Some(old) = self.copies.get(old) {
             self.disk.put(Path::new(GUARD), old).unwrap();
         }
         for _ in 0..4 {
-            if self.rng.below(4) == 0 {
+            if self.rng.below(4) == 0 && self.scene.power_cuts {
                 self.disk.crash_after(1 + self.rng.below(12));
             }
-            match open(&self.disk, self.epoch_heights) {
+            let Scene { epoch_heights, soon, .. } = self.scene;
+            match open_counting(&self.disk, epoch_heights, soon) {
                 Ok(signer) => {
                     self.signer = Some(signer);
                     return;
@@ -181,11 +212,14 @@ impl Run {
                     self.disk = self.disk.kill_process();
                     self.disk.put(Path::new(GUARD), &true_content).unwrap();
                 }
-                Err(_) => self.disk = self.disk.crash(self.rng.next_u64()),
+                Err(why) => {
+                    self.world.set_back += u64::from(why.contains("set back"));
+                    self.end_machine();
+                }
             }
         }
         // The last tries were all cut off by power cuts: the next step starts it again.
-        self.disk = self.disk.crash(self.rng.next_u64());
+        self.end_machine();
     }
 
     fn step(&mut self) {
@@ -193,8 +227,9 @@ impl Run {
             0..8 => self.votes(),
             8..13 => self.proposals(),
             // A machine without power gives no copy.
-            13 if !self.copied => self.votes(),
+            13 if !self.scene.copied => self.votes(),
             13 => self.copies.extend(self.disk.get(Path::new(GUARD))),
+            14 if !self.scene.power_cuts => self.votes(),
             14 => self.disk.crash_after(1 + self.rng.below(6)),
             15 => self.disk.inject(Fault::FailSync, self.rng.below(4)),
             16 => self.disk.inject(Fault::FailWrite, self.rng.below(4)),
@@ -204,7 +239,11 @@ impl Run {
 }
 
 fn run(seed: u64, epoch_heights: u64, copied: bool) -> World {
-    let mut run = Run::new(seed, epoch_heights, copied);
+    run_scene(seed, Scene { epoch_heights, soon: false, copied, power_cuts: true })
+}
+
+fn run_scene(seed: u64, scene: Scene) -> World {
+    let mut run = Run::new(seed, scene);
     for _ in 0..120 {
         run.step();
     }
@@ -242,6 +281,68 @@ fn crashes_alone_never_do_however_seldom_it_counts() {
 #[test]
 fn with_more_heights_to_a_count_an_old_copy_can_make_it_sign_twice() {
     assert!((0..400).any(|seed| run(seed, 1_000, true).contradiction.is_some()));
+}
+
+/// Counting without a sync is enough against whoever kills the sentinel and puts a copy back.
+#[test]
+fn counted_without_a_sync_no_old_copy_is_taken_as_long_as_there_is_power() {
+    let (mut signed, mut old_copies) = (0, 0);
+    for seed in 0..400 {
+        let scene = Scene { epoch_heights: 1_000, soon: true, copied: true, power_cuts: false };
+        let world = run_scene(seed, scene);
+        assert_eq!(world.contradiction, None, "seed {seed}");
+        assert_eq!(world.set_back, 0, "seed {seed}");
+        signed += world.signed;
+        old_copies += world.old_copies_refused;
+    }
+    assert!(signed > 10_000 && old_copies > 500, "{signed} {old_copies}");
+}
+
+/// A power cut takes counts back; that is neither an old copy nor an attestor set back.
+#[test]
+fn power_cuts_alone_cost_a_sentinel_that_counts_without_a_sync_nothing() {
+    let mut signed = 0;
+    for seed in 0..400 {
+        let epoch_heights = 1 + seed % 90;
+        let scene = Scene { epoch_heights, soon: true, copied: false, power_cuts: true };
+        let world = run_scene(seed, scene);
+        assert_eq!(world.contradiction, None, "seed {seed}");
+        assert_eq!((world.old_copies_refused, world.set_back), (0, 0), "seed {seed}");
+        signed += world.signed;
+    }
+    assert!(signed > 10_000, "{signed}");
+}
+
+/// The window that remains, as `docs/integrity.md` says: a power cut, and a copy put back that is
+/// younger than the last count that was synced.
+#[test]
+fn after_a_power_cut_a_copy_younger_than_the_last_sync_goes_unnoticed() {
+    let scene = Scene { epoch_heights: 1_000, soon: true, copied: true, power_cuts: true };
+    assert!((0..400).any(|seed| run_scene(seed, scene).contradiction.is_some()));
+}
+
+#[test]
+fn a_count_without_a_sync_is_bounded_and_costs_no_sync() {
+    let disk = FaultyDisk::new(1);
+    let mut signer = open_counting(&disk, 1_000_000, true).unwrap();
+    let mut syncs = 0;
+    for height in 1..=2 * SOON_MAX + 2 {
+        let before = disk.changes();
+        signer.votes(0, &[vote(height, height)]).unwrap();
+        match disk.changes() - before {
+            // Write and sync of the guard, write of the count.
+            3 => {}
+            4 => syncs += 1,
+            other => panic!("{other} changes"),
+        }
+    }
+    assert_eq!(syncs, 2);
+    drop(signer);
+    // All that was not synced goes: the record is ahead by as much as there may be.
+    let disk = disk.crash(7);
+    let _ = disk.remove(Path::new(SOON));
+    let mut signer = open_counting(&disk, 1_000_000, true).unwrap();
+    signer.votes(0, &[vote(2 * SOON_MAX + 3, 1)]).unwrap();
 }
 
 fn vote(height: u64, salt: u64) -> VoteRequest {

@@ -109,6 +109,7 @@ impl Cluster {
             attestor_seed: [9; 32],
             guard: slot("guard"),
             counter: slot("counter"),
+            soon: None,
             epoch_heights: NonZeroU64::new(64).expect("not zero"),
         };
         let certificate = self.genesis.voters[n].certificate();

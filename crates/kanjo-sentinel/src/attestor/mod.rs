@@ -7,6 +7,7 @@
 //!
 //! # Invariants
 //! - A count never goes down, and `advance` answers only when the new one is durable.
+//! - What `advance_soon` counted is lost in a power cut at most, not with the process.
 
 pub mod software;
 pub mod tpm2;
@@ -36,12 +37,12 @@ impl AttestorKind {
         }
     }
 
-    /// The signed heights after which the count rises at the latest. A TPM's counter takes some
-    /// ten milliseconds and wears out; a file does neither.
+    /// The signed heights after which the count is durable at the latest. A TPM's counter takes
+    /// some ten milliseconds and wears out; a file counts each batch, and is synced as often.
     #[must_use]
     pub fn default_epoch_heights(self) -> u64 {
         match self {
-            Self::Software => 1,
+            Self::Software => 64,
             Self::Tpm2 => 256,
         }
     }
@@ -88,6 +89,21 @@ pub trait Attestor: Send {
     /// # Errors
     /// [`AttestorError`]; whether it has counted is then unknown.
     fn advance(&mut self) -> Result<u64, AttestorError>;
+
+    /// How many counts in a row may be made by [`Attestor::advance_soon`]; 0 when there is no such
+    /// thing, as with a TPM.
+    fn soon_max(&self) -> u64 {
+        0
+    }
+
+    /// Counts one up for as long as the machine has power; the next [`Attestor::advance`] makes it
+    /// durable.
+    ///
+    /// # Errors
+    /// [`AttestorError`]; whether it has counted is then unknown.
+    fn advance_soon(&mut self) -> Result<u64, AttestorError> {
+        self.advance()
+    }
 
     /// Vouches for `qualifying`, which binds the vote key and the asker's nonce ([`qualifying`]).
     ///

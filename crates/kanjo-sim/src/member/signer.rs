@@ -80,6 +80,7 @@ impl Sentinel {
             attestor_seed: world::attestor_seed(me),
             guard: (Box::new(guard), record),
             counter: (Box::new(counter), count),
+            soon: None,
             epoch_heights: NonZeroU64::MIN.saturating_add(63),
         };
         let signer = LocalSigner::open(parts, scene.chain, &certificate, world::PROGRAM);
