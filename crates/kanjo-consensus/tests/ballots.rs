@@ -45,6 +45,7 @@ fn membership(kinds: &[MemberKind], measured: bool) -> Arc<Membership> {
                 link_key: [0; 32],
                 address: "a:1".to_owned(),
                 api: "http://a".to_owned(),
+                attestor: None,
             },
             status: MemberStatus::Voting,
             since_epoch: 0,

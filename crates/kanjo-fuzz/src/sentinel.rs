@@ -1,12 +1,15 @@
 //! What a sentinel reads: messages of its node, its own record, evidence, answers of a TPM.
 
+use kanjo_sentinel::appraisal::{Known, appraise};
 use kanjo_sentinel::evidence::{Claims, EVIDENCE_MAX};
 use kanjo_sentinel::message::{Reply, Request};
 use kanjo_sentinel::rules::GuardState;
 use kanjo_sentinel::tpm::quote::read_attest;
 use kanjo_sentinel::tpm::wire::{Reader, response};
 use kanjo_sentinel::tpm::{Pcrs, command};
-use kanjo_types::codec;
+use kanjo_types::id::ChainId;
+use kanjo_types::membership::{MemberKind, NodeCertificate};
+use kanjo_types::{Hash, codec};
 
 /// A message between node and sentinel, either way.
 pub fn sentinel_message(data: &[u8]) {
@@ -34,6 +37,19 @@ pub fn sentinel_claims(data: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
+    let certificate = NodeCertificate {
+        name: "one".to_owned(),
+        kind: MemberKind::Executor,
+        vote_key: [7; 32],
+        link_key: [9; 32],
+        address: "a:1".to_owned(),
+        api: "http://a".to_owned(),
+        attestor: None,
+    };
+    let chain = ChainId(Hash([3; 32]));
+    let known = Known { chain, certificate: &certificate, nonce: &[6; 16], before: None };
+    let refused = appraise(data, known, |_| true).is_err();
+    assert!(refused, "nobody has signed this");
 }
 
 /// A response of a TPM, read as the answer to each command.

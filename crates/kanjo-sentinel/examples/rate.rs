@@ -48,6 +48,7 @@ fn start(home: &Path, tpm: Option<&String>, epoch_heights: u64) -> Running {
         link_key: node_key.public(),
         address: "127.0.0.1:7000".to_owned(),
         api: "http://127.0.0.1:7001".to_owned(),
+        attestor: None,
     };
     let signer = RemoteSigner::connect(Remote {
         socket,

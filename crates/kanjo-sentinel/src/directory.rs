@@ -17,9 +17,11 @@
 //! # Invariants
 //! - A vote key is never written over, and a guard's record never made for a key that exists.
 
+use crate::appraisal::pinned;
 use crate::attestor::software::{SoftwareAttestor, SoonFile};
 use crate::attestor::tpm2::Tpm2Attestor;
 use crate::attestor::{Attestor, AttestorError, AttestorKind};
+use crate::evidence::Trust;
 use crate::guard::{Guard, GuardError};
 use crate::rules::GuardState;
 use crate::signing::Signing;
@@ -118,6 +120,8 @@ pub struct Made {
     pub attestation_key: String,
     /// Values of the quoted registers now; tpm2 only.
     pub pcrs: std::collections::BTreeMap<u8, kanjo_types::Hash>,
+    /// The same, as the node's certificate says it.
+    pub pinned: kanjo_types::membership::Attestor,
 }
 
 /// A sentinel that is ready to sign.
@@ -182,8 +186,13 @@ pub fn init(dir: &Path, settings: &Settings) -> Result<Made, DirectoryError> {
     write_file(&dir.join("settings.json"), text.as_bytes(), false)?;
     write_seed(&vote_path, &seed)?;
     let channel_key = channel.public();
-    let Parts { attestor, attestation_key, pcrs } = parts;
-    Ok(Made { vote_key, channel_key, attestor: attestor.kind(), attestation_key, pcrs })
+    let Parts { attestor, trust } = parts;
+    let (attestation_key, pcrs) = match &trust {
+        Trust::Software { key } => (hex::encode(key), crate::tpm::Pcrs::new()),
+        Trust::Tpm2 { key, pcrs } => (hex::encode(key.to_bytes()), pcrs.clone()),
+    };
+    let (attestor, pinned) = (attestor.kind(), pinned(&trust));
+    Ok(Made { vote_key, channel_key, attestor, attestation_key, pcrs, pinned })
 }
 
 /// Opens a sentinel to sign: a new count begins.
@@ -230,8 +239,7 @@ pub fn at_rest(dir: &Path) -> Result<AtRest, DirectoryError> {
 
 struct Parts {
     attestor: Box<dyn Attestor>,
-    attestation_key: String,
-    pcrs: crate::tpm::Pcrs,
+    trust: Trust,
 }
 
 fn open_attestor(
@@ -253,17 +261,15 @@ fn open_attestor(
             let soon = Some(SoonFile::open(&RealDisk, &path).map_err(at(&path))?);
             let (counter, record) = (Box::new(counter), record.as_deref());
             let attestor = SoftwareAttestor::open(*seed, counter, record, soon)?;
-            let attestation_key = hex::encode(attestor.public());
-            let pcrs = crate::tpm::Pcrs::new();
-            Ok(Parts { attestor: Box::new(attestor), attestation_key, pcrs })
+            let trust = Trust::Software { key: attestor.public() };
+            Ok(Parts { attestor: Box::new(attestor), trust })
         }
         AttestorSettings::Tpm2 { tpm, counter_index, registers } => {
             let address: Address =
                 tpm.parse().map_err(|error: TpmError| AttestorError::Tpm(error))?;
             let mut attestor = Tpm2Attestor::open(&address, *counter_index, *registers)?;
-            let attestation_key = hex::encode(attestor.attestation_key().to_bytes());
-            let pcrs = attestor.pcrs()?;
-            Ok(Parts { attestor: Box::new(attestor), attestation_key, pcrs })
+            let trust = Trust::Tpm2 { key: attestor.attestation_key(), pcrs: attestor.pcrs()? };
+            Ok(Parts { attestor: Box::new(attestor), trust })
         }
     }
 }

@@ -272,6 +272,19 @@ pub fn read(evidence: &[u8], vote_key: &[u8; 32]) -> Result<Claims, EvidenceErro
     Ok(claims)
 }
 
+/// Reads evidence, and checks who signed it and for whom, without asking what the attestor says.
+///
+/// # Errors
+/// As [`read`], and [`EvidenceError::Nonce`].
+pub fn read_for(
+    evidence: &[u8],
+    vote_key: &[u8; 32],
+    nonce: &[u8],
+) -> Result<Claims, EvidenceError> {
+    let claims = read(evidence, vote_key)?;
+    if claims.nonce == nonce { Ok(claims) } else { Err(EvidenceError::Nonce) }
+}
+
 /// Checks evidence whole: signed by this vote key, for this nonce, vouched for by this attestor.
 /// Whether the ledger allows the measurement and knows the certificate is for the caller to see.
 ///
@@ -283,10 +296,7 @@ pub fn verify(
     nonce: &[u8],
     trust: &Trust,
 ) -> Result<Claims, EvidenceError> {
-    let claims = read(evidence, vote_key)?;
-    if claims.nonce != nonce {
-        return Err(EvidenceError::Nonce);
-    }
+    let claims = read_for(evidence, vote_key, nonce)?;
     let bound = qualifying(&claims.session, nonce);
     match (&claims.attestation, trust) {
         (Attestation::Software { key, signature }, Trust::Software { key: known }) => {

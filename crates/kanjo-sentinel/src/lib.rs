@@ -27,6 +27,7 @@
 //! What holds against whom is argued in `docs/integrity.md`.
 #![forbid(unsafe_code)]
 
+pub mod appraisal;
 pub mod attestor;
 pub mod client;
 pub mod directory;

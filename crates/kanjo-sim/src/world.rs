@@ -53,12 +53,14 @@ pub fn certificate(number: u16, kind: MemberKind) -> NodeCertificate {
         link_key: seed(0x72, number),
         address: format!("host-{number}:1"),
         api: format!("http://host-{number}"),
+        attestor: None,
     }
 }
 
 fn voter(number: u16, kind: MemberKind) -> Voter {
     let node = certificate(number, kind);
-    let link = Link { key: node.link_key, address: node.address, api: node.api };
+    let (key, attestor) = (node.link_key, node.attestor);
+    let link = Link { key, address: node.address, api: node.api, attestor };
     Voter { kind, link: Some(link), ..Voter::alone(&node.name, node.vote_key) }
 }
 

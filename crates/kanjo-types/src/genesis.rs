@@ -7,7 +7,9 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, TAG_GENESIS};
 use crate::id::{ChainId, UserId, WalletId};
-use crate::membership::{MEASUREMENTS_MAX, MEMBERS_MAX, Measurement, MemberKind, NodeCertificate};
+use crate::membership::{
+    Attestor, MEASUREMENTS_MAX, MEMBERS_MAX, Measurement, MemberKind, NodeCertificate,
+};
 use crate::policy::Policy;
 use crate::transaction::check_token;
 use borsh::io::{Error, ErrorKind, Read, Result as IoResult};
@@ -54,7 +56,7 @@ fn is_executor(kind: &MemberKind) -> bool {
     *kind == MemberKind::Executor
 }
 
-/// How other nodes and clients reach a voter.
+/// How other nodes and clients reach a voter, and what vouches for its sentinel.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
@@ -65,6 +67,9 @@ pub struct Link {
     pub address: String,
     /// URL for clients.
     pub api: String,
+    /// What vouches for its sentinel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestor: Option<Attestor>,
 }
 
 impl Voter {
@@ -85,6 +90,7 @@ impl Voter {
             link_key: link.map_or([0; 32], |link| link.key),
             address: link.map_or_else(String::new, |link| link.address.clone()),
             api: link.map_or_else(String::new, |link| link.api.clone()),
+            attestor: link.and_then(|link| link.attestor.clone()),
         }
     }
 }
@@ -206,7 +212,10 @@ pub enum GenesisError {
     #[error("{0} '{1}' is used twice, empty, or longer than 64 bytes")]
     Name(&'static str, String),
     /// A voter's texts or keys break a rule of certificates.
-    #[error("voter '{0}': {1} breaks a rule; texts have 1 to 128 bytes without control characters")]
+    #[error(
+        "voter '{0}': {1} breaks a rule; texts have 1 to 128 bytes without control characters, keys \
+         can be held by one party only"
+    )]
     Voter(String, &'static str),
     /// Several voters, and no way to reach one of them.
     #[error("voter '{0}' has no link; where there are several voters, each needs one")]
@@ -443,7 +452,8 @@ mod tests {
 
     fn linked(number: u8, kind: MemberKind) -> Voter {
         let text = |what: &str| format!("{what}-{number}");
-        let link = Link { key: [number; 32], address: text("host"), api: text("http") };
+        let link =
+            Link { key: [number; 32], address: text("host"), api: text("http"), attestor: None };
         Voter { kind, link: Some(link), ..Voter::alone(&text("node"), public(number)) }
     }
 

@@ -74,6 +74,64 @@ pub enum MemberStatus {
     Removed,
 }
 
+/// Registers that a TPM has.
+pub const REGISTERS_MAX: usize = 24;
+
+/// What vouches for a sentinel, as it was seen when the node was admitted: what its evidence is
+/// compared with. It is no secret.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Attestor {
+    /// Files: proves nothing against whoever owns the machine.
+    Software {
+        /// Ed25519 key that it signs with.
+        #[serde(with = "hex::serde")]
+        key: [u8; 32],
+    },
+    /// A TPM 2.0.
+    Tpm2 {
+        /// Its attestation key on P-256: x, then y.
+        #[serde(with = "hex::serde")]
+        key: [u8; 64],
+        /// What its registers must hold, by ascending number.
+        registers: Vec<Register>,
+    },
+}
+
+/// A register of a TPM (PCR) and its value.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// 0 … 23.
+    pub number: u8,
+    /// In the SHA-256 bank.
+    pub value: Hash,
+}
+
+impl Attestor {
+    /// As in options and evidence.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Software { .. } => "software",
+            Self::Tpm2 { .. } => "tpm2",
+        }
+    }
+
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Software { key } => crate::signature::is_key(&PublicKey::Ed25519(*key)),
+            Self::Tpm2 { key, registers } => {
+                let is_known = |one: &Register| usize::from(one.number) < REGISTERS_MAX;
+                !registers.is_empty()
+                    && registers.iter().all(is_known)
+                    && registers.is_sorted_by(|a, b| a.number < b.number)
+                    && crate::signature::is_p256_point(key)
+            }
+        }
+    }
+}
+
 /// What a node is to the cluster: the content of its certificate.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,10 +151,13 @@ pub struct NodeCertificate {
     pub address: String,
     /// URL of its API.
     pub api: String,
+    /// What vouches for its sentinel. Without it nobody can tell whose word its evidence is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestor: Option<Attestor>,
 }
 
 impl NodeCertificate {
-    /// Checks texts and keys.
+    /// Checks texts and keys: every key must be one that a single party can hold.
     ///
     /// # Errors
     /// The refusal and the field that caused it.
@@ -111,8 +172,11 @@ impl NodeCertificate {
         if !crate::signature::is_key(&PublicKey::Ed25519(self.vote_key)) {
             return Err((Refusal::InvalidMember, "vote_key"));
         }
-        if self.link_key == [0; 32] {
+        if !crate::signature::is_agreement_key(&self.link_key) {
             return Err((Refusal::InvalidMember, "link_key"));
+        }
+        if self.attestor.as_ref().is_some_and(|attestor| !attestor.is_valid()) {
+            return Err((Refusal::InvalidMember, "attestor"));
         }
         Ok(())
     }

@@ -124,6 +124,25 @@ pub fn is_key(key: &PublicKey) -> bool {
     }
 }
 
+/// Can only the holder of the private half agree on a secret with this X25519 key? Not so for the
+/// few points of low order, zero among them: whoever was admitted with such a key could be played
+/// by anybody.
+#[must_use]
+pub fn is_agreement_key(key: &[u8; 32]) -> bool {
+    use curve25519_dalek::{MontgomeryPoint, Scalar};
+    // The low orders of the curve and of its twist divide 8; points of low order, and no others,
+    // become the neutral one, whose u is written as zero.
+    let times_eight = MontgomeryPoint(*key) * Scalar::from(8u8);
+    times_eight.0 != [0; 32]
+}
+
+/// Is it a point of P-256, given as x, then y?
+#[must_use]
+pub fn is_p256_point(point: &[u8; 64]) -> bool {
+    let sec1: Vec<u8> = std::iter::once(4).chain(*point).collect();
+    p256::ecdsa::VerifyingKey::from_sec1_bytes(&sec1).is_ok()
+}
+
 /// SEC1 has a second 33-byte form (tag 5, x only). Were it taken, one key could count twice in
 /// shared access.
 fn is_compressed(bytes: &[u8; 33]) -> bool {

@@ -12,9 +12,11 @@ mod common;
 mod shape_money;
 
 use kanjo_types::access::{Access, PublicKey};
-use kanjo_types::membership::{Measurement, MemberKind, MembershipChange, NodeCertificate, Notice};
+use kanjo_types::membership::{
+    Attestor, Measurement, MemberKind, MembershipChange, NodeCertificate, Notice, Register,
+};
 use kanjo_types::money::{Act, Order, Reason};
-use kanjo_types::signature::{KeyKind, SecretKey};
+use kanjo_types::signature::{KeyKind, SecretKey, is_agreement_key};
 use kanjo_types::transaction::{OPERATIONS_MAX, Operation, Refused, TransactionBody};
 use kanjo_types::{Amount, ChainId, Hash, Refusal, TokenId, UserId, WalletId};
 use proptest::prelude::*;
@@ -154,8 +156,72 @@ fn accesses() -> Vec<(&'static str, Access, bool)> {
     ]
 }
 
+/// u of every point of low order, in each of its writings: 0, 1, p − 1, and two of order 8; then
+/// p, p + 1, and 2p − 1 … 2p + 1 with the bit set that is not looked at.
+fn low_order() -> Vec<[u8; 32]> {
+    let eighths = [
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    ];
+    let eighth =
+        |text: &str| <[u8; 32]>::try_from(hex::decode(text).expect("hex")).expect("32 bytes");
+    let small = |first: u8| std::array::from_fn(|place| if place == 0 { first } else { 0 });
+    let near = |first: u8, last: u8| {
+        std::array::from_fn(|place| match place {
+            0 => first,
+            31 => last,
+            _ => 0xff,
+        })
+    };
+    let mut all = vec![small(0), small(1), near(0xec, 0x7f)];
+    all.extend(eighths.map(eighth));
+    all.extend([near(0xed, 0x7f), near(0xee, 0x7f)]);
+    let marked = |mut key: [u8; 32]| {
+        key[31] |= 0x80;
+        key
+    };
+    let again: Vec<[u8; 32]> = all.iter().copied().map(marked).collect();
+    all.extend(again);
+    all
+}
+
+#[test]
+fn keys_of_low_order_agree_on_nothing() {
+    for key in low_order() {
+        assert!(!is_agreement_key(&key), "{}", hex::encode(key));
+    }
+    // The base point, and a u that lies on the twist.
+    for first in [9, 2] {
+        let mut key = [0; 32];
+        key[0] = first;
+        assert!(is_agreement_key(&key));
+    }
+}
+
+fn software() -> Attestor {
+    let PublicKey::Ed25519(key) = key(2) else { panic!("an Ed25519 key") };
+    Attestor::Software { key }
+}
+
+/// The generator of P-256 stands for any point.
+fn tpm2(registers: &[u8]) -> Attestor {
+    let hex = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+               4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+    let value = kanjo_types::Hash([1; 32]);
+    let registers = registers.iter().map(|number| Register { number: *number, value });
+    let key = hex::decode(hex).expect("hex").try_into().expect("64 bytes");
+    Attestor::Tpm2 { key, registers: registers.collect() }
+}
+
+fn tpm2_off_curve() -> Attestor {
+    let Attestor::Tpm2 { mut key, registers } = tpm2(&[0]) else { panic!("a TPM") };
+    key[63] ^= 1;
+    Attestor::Tpm2 { key, registers }
+}
+
 fn memberships() -> Vec<Scenario> {
     let invalid = |field| Some((Refusal::InvalidMember, field));
+    let bad_attestor = invalid("attestor");
     let PublicKey::Ed25519(vote_key) = key(1) else { panic!("an Ed25519 key") };
     let longest = "x".repeat(128);
     let longer = format!("{longest}x");
@@ -171,6 +237,7 @@ fn memberships() -> Vec<Scenario> {
             link_key: [1; 32],
             address: "a:1".to_owned(),
             api: "b".to_owned(),
+            attestor: None,
         };
         change(&mut certificate);
         MembershipChange::Admit { certificate: Box::new(certificate) }
@@ -186,6 +253,22 @@ fn memberships() -> Vec<Scenario> {
         ("tab in address", change(admit(&|node| node.api.push('\t'))), invalid("api")),
         ("small order", change(admit(&|node| node.vote_key = [0; 32])), invalid("vote_key")),
         ("no link key", change(admit(&|node| node.link_key = [0; 32])), invalid("link_key")),
+        ("low order", change(admit(&|node| node.link_key = low_order()[4])), invalid("link_key")),
+        ("software", change(admit(&|node| node.attestor = Some(software()))), None),
+        ("tpm2", change(admit(&|node| node.attestor = Some(tpm2(&[0, 23])))), None),
+        (
+            "an attestor's key of small order",
+            change(admit(&|node| node.attestor = Some(Attestor::Software { key: [0; 32] }))),
+            invalid("attestor"),
+        ),
+        ("no registers", change(admit(&|node| node.attestor = Some(tpm2(&[])))), bad_attestor),
+        ("a 25th", change(admit(&|node| node.attestor = Some(tpm2(&[24])))), bad_attestor),
+        ("twice", change(admit(&|node| node.attestor = Some(tpm2(&[7, 7])))), bad_attestor),
+        (
+            "off its curve",
+            change(admit(&|node| node.attestor = Some(tpm2_off_curve()))),
+            bad_attestor,
+        ),
         ("no reason", change(reason("")), None),
         ("longest reason", change(reason(&longest)), None),
         ("longer reason", change(reason(&longer)), invalid("reason")),

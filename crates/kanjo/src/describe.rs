@@ -7,7 +7,9 @@ use crate::policy::policy_words;
 use crate::say;
 use crate::text::{duration, group_digits, short, utc};
 use kanjo_api::TokenView;
-use kanjo_types::membership::{MemberKind, MembershipChange, NodeCertificate, Notice};
+use kanjo_types::membership::{
+    Attestor, MemberKind, MembershipChange, NodeCertificate, Notice, Register,
+};
 use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
 use kanjo_types::{Access, Amount, Operation, TokenId, TransactionBody, UserId, WalletId};
 
@@ -245,7 +247,8 @@ pub fn change_text(change: &MembershipChange) -> String {
     };
     match change {
         MembershipChange::Admit { certificate } => {
-            let NodeCertificate { name, kind, vote_key, link_key, address, api } = &**certificate;
+            let NodeCertificate { name, kind, vote_key, link_key, address, api, attestor } =
+                &**certificate;
             let kind = match kind {
                 MemberKind::Executor => "executor",
                 MemberKind::Witness => "witness",
@@ -253,7 +256,8 @@ pub fn change_text(change: &MembershipChange) -> String {
             let (vote_key, link_key) = (hex::encode(vote_key), hex::encode(link_key));
             format!(
                 "admit {kind} {name} at {address}, API {api}, vote key {vote_key}, link key \
-                 {link_key}"
+                 {link_key}, {}",
+                attestor_text(attestor.as_ref())
             )
         }
         MembershipChange::Remove { member, reason } => {
@@ -266,6 +270,19 @@ pub fn change_text(change: &MembershipChange) -> String {
             format!("allow program {} ({})", measurement.program, measurement.note)
         }
         MembershipChange::Disallow { program } => format!("allow program {program} no more"),
+    }
+}
+
+/// Whoever signs should see all that it vouches for.
+fn attestor_text(attestor: Option<&Attestor>) -> String {
+    match attestor {
+        None => "no attestor".to_owned(),
+        Some(Attestor::Software { key }) => format!("software attestor {}", hex::encode(key)),
+        Some(Attestor::Tpm2 { key, registers }) => {
+            let register = |one: &Register| format!("{}={}", one.number, one.value);
+            let registers: Vec<String> = registers.iter().map(register).collect();
+            format!("tpm2 attestor {}, registers {}", hex::encode(key), registers.join(" "))
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 //! `kanjo-node`.
 #![forbid(unsafe_code)]
 
+mod attestor;
 mod attributes;
 mod author;
 mod bench;

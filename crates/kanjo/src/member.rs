@@ -10,22 +10,21 @@
 //! The sentinel is a process of its own, and its directory may lie anywhere; here it lies beside
 //! the node's data unless told otherwise.
 
+use crate::attestor::AttestorChoice;
 use crate::fail::{Done, Fail};
 use kanjo_api::cluster::NodeRole;
 use kanjo_link::keys::LinkKey;
 use kanjo_node::MemberOptions;
 use kanjo_proof::Trust;
 use kanjo_proof::proof::MembershipProof;
-use kanjo_sentinel::attestor::AttestorKind;
 use kanjo_sentinel::client::{Signer, SignerError};
-use kanjo_sentinel::directory::{self, AttestorSettings, Settings};
+use kanjo_sentinel::directory;
 use kanjo_sentinel::{Remote, RemoteSigner};
 use kanjo_types::membership::{Membership, NodeCertificate};
 use kanjo_types::{ChainId, Genesis};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -119,6 +118,7 @@ pub fn new(
     name: &str,
     kind: kanjo_types::membership::MemberKind,
     places: &Places,
+    attestor: &AttestorChoice,
 ) -> Done<NewMember> {
     fs::create_dir_all(dir).map_err(|error| Fail::file(dir, error))?;
     let sentinel_dir = PathBuf::from("sentinel");
@@ -130,11 +130,8 @@ pub fn new(
             format!("the path of its socket would have {length} bytes, at most 107 are possible");
         return Err(Fail::file(dir, what).next("choose a directory with a shorter path"));
     }
-    let kind_of_attestor = AttestorKind::Software;
-    let heights = kind_of_attestor.default_epoch_heights();
-    let attestor = AttestorSettings::Software { dir: dir_.join("sentinel/attestor") };
-    let epoch_heights = NonZeroU64::new(heights).unwrap_or(NonZeroU64::MIN);
-    let made = directory::init(&dir_.join(&sentinel_dir), &Settings { attestor, epoch_heights })
+    let made = dir_.join(&sentinel_dir);
+    let made = directory::init(&made, &attestor.settings(&made))
         .map_err(|error| Fail::new("sentinel", error))?;
     let link = LinkKey::generate().map_err(|error| Fail::new("key", error))?;
     let certificate = NodeCertificate {
@@ -144,6 +141,7 @@ pub fn new(
         link_key: link.public(),
         address: places.address.clone(),
         api: places.api.clone(),
+        attestor: Some(made.pinned),
     };
     let sentinel = SentinelPlace { dir: sentinel_dir, socket, key: made.channel_key };
     let file = MemberFile {

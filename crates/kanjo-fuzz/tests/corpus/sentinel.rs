@@ -72,6 +72,7 @@ fn messages(corpus: &mut Corpus) {
         link_key: [2; 32],
         address: "127.0.0.1:1".to_owned(),
         api: "http://127.0.0.1:2".to_owned(),
+        attestor: None,
     };
     let requests = [
         Request::Hello { version: VERSION, chain: ChainId(Hash([3; 32])), certificate },

@@ -29,6 +29,7 @@ pub fn node(number: u16, kind: MemberKind) -> NodeCertificate {
         link_key,
         address: format!("host-{number}:1"),
         api: format!("http://host-{number}"),
+        attestor: None,
     }
 }
 
@@ -37,7 +38,8 @@ pub fn first_voters(executors: u16, witnesses: u16) -> Vec<Voter> {
     let voter = |number| {
         let kind = if number < executors { MemberKind::Executor } else { MemberKind::Witness };
         let node = node(number, kind);
-        let link = Link { key: node.link_key, address: node.address, api: node.api };
+        let (key, attestor) = (node.link_key, node.attestor);
+        let link = Link { key, address: node.address, api: node.api, attestor };
         Voter { kind, link: Some(link), ..Voter::alone(&node.name, node.vote_key) }
     };
     (0..executors + witnesses).map(voter).collect()

@@ -10,6 +10,7 @@ fn member(name: &str, kind: MemberKind, status: MemberStatus) -> Member {
         link_key: [2; 32],
         address: "a:1".to_owned(),
         api: "http://a:2".to_owned(),
+        attestor: None,
     };
     Member { certificate, status, since_epoch: 0, reason: String::new() }
 }

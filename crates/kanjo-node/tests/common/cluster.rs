@@ -74,6 +74,7 @@ impl Cluster {
                     key: link.public(),
                     address: format!("127.0.0.1:{}", free_port()),
                     api: format!("http://{api}"),
+                    attestor: None,
                 }),
             });
             let dir = world.path().join(format!("node-{}", n + 1));

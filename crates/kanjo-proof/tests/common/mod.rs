@@ -28,7 +28,8 @@ pub fn genesis(voters: u8) -> Genesis {
     let voter = |number: u8| {
         let PublicKey::Ed25519(key) = key(100 + number).public() else { panic!("Ed25519") };
         let address = format!("host-{number}:1");
-        let link = Link { key: [number + 1; 32], address: address.clone(), api: address };
+        let link =
+            Link { key: [number + 1; 32], address: address.clone(), api: address, attestor: None };
         Voter { link: Some(link), ..Voter::alone(&format!("voter-{number}"), key) }
     };
     Genesis {

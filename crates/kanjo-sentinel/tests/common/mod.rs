@@ -36,6 +36,7 @@ pub fn certificate(vote_key: [u8; 32], link_key: [u8; 32]) -> NodeCertificate {
         link_key,
         address: "127.0.0.1:7000".to_owned(),
         api: "http://127.0.0.1:7001".to_owned(),
+        attestor: None,
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{bytes, certificate, hash, text, vote};
 use kanjo_types::genesis::{Cluster, Link};
 use kanjo_types::membership::{
-    Measurement, Member, MemberKind, MemberStatus, Membership, MembershipChange, NodeCertificate,
-    Notice, Statement,
+    Attestor, Measurement, Member, MemberKind, MemberStatus, Membership, MembershipChange,
+    NodeCertificate, Notice, Register, Statement,
 };
 use kanjo_types::standing::Links;
 use kanjo_types::transaction::Operation;
@@ -16,7 +16,18 @@ pub fn kind() -> impl Strategy<Value = MemberKind> {
 }
 
 pub fn link() -> impl Strategy<Value = Link> {
-    (bytes::<32>(), text(12), text(12)).prop_map(|(key, address, api)| Link { key, address, api })
+    let parts = (bytes::<32>(), text(12), text(12), attestor());
+    parts.prop_map(|(key, address, api, attestor)| Link { key, address, api, attestor })
+}
+
+fn attestor() -> impl Strategy<Value = Option<Attestor>> {
+    let register = (any::<u8>(), hash()).prop_map(|(number, value)| Register { number, value });
+    prop_oneof![
+        Just(None),
+        bytes::<32>().prop_map(|key| Some(Attestor::Software { key })),
+        (bytes::<64>(), vec(register, 0..3))
+            .prop_map(|(key, registers)| Some(Attestor::Tpm2 { key, registers })),
+    ]
 }
 
 pub fn cluster() -> impl Strategy<Value = Cluster> {
@@ -34,14 +45,15 @@ fn measurement() -> impl Strategy<Value = Measurement> {
 
 fn node() -> impl Strategy<Value = NodeCertificate> {
     let keys = (bytes::<32>(), bytes::<32>());
-    (text(8), kind(), keys, text(12), text(12)).prop_map(
-        |(name, kind, (vote_key, link_key), address, api)| NodeCertificate {
+    (text(8), kind(), keys, text(12), text(12), attestor()).prop_map(
+        |(name, kind, (vote_key, link_key), address, api, attestor)| NodeCertificate {
             name,
             kind,
             vote_key,
             link_key,
             address,
             api,
+            attestor,
         },
     )
 }

@@ -3,8 +3,8 @@
 use super::{certificate, filled, genesis, header, secret};
 use kanjo_types::block::{Vote, vote_digest};
 use kanjo_types::membership::{
-    Measurement, Member, MemberKind, MemberStatus, Membership, MembershipChange, NodeCertificate,
-    Notice, Statement, notice_digest,
+    Attestor, Measurement, Member, MemberKind, MemberStatus, Membership, MembershipChange,
+    NodeCertificate, Notice, Register, Statement, notice_digest,
 };
 use kanjo_types::signature::KeyKind;
 use kanjo_types::standing::Links;
@@ -13,6 +13,22 @@ use kanjo_types::{Hash, PublicKey, Record};
 
 pub fn measurement() -> Measurement {
     Measurement { program: filled(0xe1), note: "kanjo 1.0.0".to_owned() }
+}
+
+pub fn software() -> Attestor {
+    let PublicKey::Ed25519(key) = secret(KeyKind::Ed25519, 105).public() else {
+        panic!("an Ed25519 key")
+    };
+    Attestor::Software { key }
+}
+
+/// The generator of P-256: a point like any other.
+pub fn tpm2() -> Attestor {
+    let hex = "6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296\
+               4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5";
+    let key = hex::decode(hex).expect("hexadecimal").try_into().expect("64 bytes");
+    let register = |(number, value)| Register { number, value: filled(value) };
+    Attestor::Tpm2 { key, registers: [(0, 0xa0), (7, 0xa7)].map(register).to_vec() }
 }
 
 pub fn node() -> NodeCertificate {
@@ -26,6 +42,7 @@ pub fn node() -> NodeCertificate {
         link_key: [0xc4; 32],
         address: "node-4.example:7100".to_owned(),
         api: "https://node-4.example".to_owned(),
+        attestor: Some(tpm2()),
     }
 }
 

@@ -69,6 +69,7 @@ pub fn genesis() -> Genesis {
                     key: [0xc0 + n; 32],
                     address: format!("node-{n}.example:7100"),
                     api: format!("https://node-{n}.example"),
+                    attestor: (n == 1).then(cluster::software),
                 }),
             })
             .collect(),

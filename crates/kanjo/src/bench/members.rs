@@ -1,6 +1,7 @@
 //! The cluster under test: sentinels and nodes, each a process of its own.
 
 use super::measure::{Measure, process_cpu};
+use crate::attestor::AttestorChoice;
 use crate::commands::{ClusterPlan, NodePlan, Plan, free_places, own_measurement, wait_ready};
 use crate::fail::{Done, Fail};
 use crate::member::{self, MemberFile};
@@ -77,7 +78,9 @@ impl Members {
         let witnesses = (1..=witnesses).map(|n| (format!("witness-{n}"), MemberKind::Witness));
         let all: Vec<(String, MemberKind)> = executors.chain(witnesses).collect();
         let places = free_places(all.len())?;
-        let plan = |((name, kind), places)| NodePlan { name, kind, places };
+        let attestor = AttestorChoice::SOFTWARE;
+        let plan =
+            |((name, kind), places)| NodePlan { name, kind, places, attestor: attestor.clone() };
         let nodes: Vec<NodePlan> = all.into_iter().zip(places).map(plan).collect();
         let dirs: Vec<PathBuf> = nodes.iter().map(|node| dir.join(&node.name)).collect();
         let measurements = vec![own_measurement()?];

@@ -7,6 +7,7 @@
 //! ```
 
 use super::node::{NodeArgs, Told, announce, stopped_by_itself, wait};
+use crate::attestor::{AttestorArgs, AttestorChoice};
 use crate::context::Context;
 use crate::fail::{Done, Fail};
 use crate::member::{self, MemberFile, Places};
@@ -193,6 +194,8 @@ pub struct JoinArgs {
     /// id.
     #[arg(long, value_name = "FILE")]
     genesis: Option<PathBuf>,
+    #[command(flatten)]
+    attestors: AttestorArgs,
 }
 
 /// Runs `kanjo node join`.
@@ -229,7 +232,9 @@ pub fn join(ctx: &Context, args: &JoinArgs) -> Done {
         link_listen: args.link_listen,
     };
     let kind = if args.witness { MemberKind::Witness } else { MemberKind::Executor };
-    let mut new = member::new(dir, &args.name, kind, &places)?;
+    let attestor = args.attestors.choices(&[&args.name])?.pop();
+    let attestor = attestor.unwrap_or(AttestorChoice::SOFTWARE);
+    let mut new = member::new(dir, &args.name, kind, &places, &attestor)?;
     new.file.contact = Some(args.contact.clone());
     let certificate = &new.file.certificate;
     certificate.check().map_err(|(refusal, field)| Fail {

@@ -6,8 +6,9 @@
 //! ```
 //! Whatever ends this process closes the pipes, and so everything.
 
-use super::make::{ClusterPlan, NodePlan, free_places, own_measurement};
+use super::make::{ClusterPlan, NodePlan, attest, free_places, own_measurement};
 use super::status::{print_short, wait_ready};
+use crate::attestor::{AttestorArgs, AttestorChoice};
 use crate::commands::init::{OPERATOR, Plan, VSM_DECIMALS, remember, vsm_and_jpy, wallet_with_vsm};
 use crate::commands::node::Told;
 use crate::context::Context;
@@ -56,6 +57,8 @@ pub struct DevArgs {
     /// The program of the sentinels; the one beside this program unless told otherwise.
     #[arg(long, value_name = "FILE")]
     sentinel: Option<PathBuf>,
+    #[command(flatten)]
+    attestors: AttestorArgs,
     /// Stop when standard input ends: for programs that run a cluster of their own.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -156,13 +159,11 @@ fn create(ctx: &Context, args: &DevArgs) -> Done {
     let witnesses = (1..=args.witnesses).map(|n| (format!("witness-{n}"), MemberKind::Witness));
     let places = free_places(args.nodes + args.witnesses)?;
     let nodes = executors.chain(witnesses).zip(places);
-    let nodes = nodes.map(|((name, kind), places)| NodePlan { name, kind, places });
-    let plan = ClusterPlan {
-        ledger,
-        nodes: nodes.collect(),
-        measurements: vec![own_measurement()?],
-        threshold: 1,
-    };
+    let attestor = AttestorChoice::SOFTWARE;
+    let plan = |((name, kind), places)| NodePlan { name, kind, places, attestor: attestor.clone() };
+    let mut nodes: Vec<NodePlan> = nodes.map(plan).collect();
+    attest(&mut nodes, &args.attestors)?;
+    let plan = ClusterPlan { ledger, nodes, measurements: vec![own_measurement()?], threshold: 1 };
     let genesis = plan.create(&args.dir)?;
     remember(ctx, &genesis)
 }

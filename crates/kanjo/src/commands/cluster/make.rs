@@ -1,5 +1,6 @@
 //! A new cluster: its genesis, and the directory of each node.
 
+use crate::attestor::{AttestorArgs, AttestorChoice};
 use crate::commands::init::{
     OPERATOR, Plan, VSM_DECIMALS, operators, remember, vsm_and_jpy, wallet_with_vsm,
 };
@@ -27,6 +28,8 @@ pub struct NodePlan {
     pub kind: MemberKind,
     /// How it is reached.
     pub places: Places,
+    /// What vouches for its sentinel.
+    pub attestor: AttestorChoice,
 }
 
 /// What a new cluster is made of.
@@ -70,7 +73,8 @@ impl ClusterPlan {
         let mut made: Vec<(PathBuf, NewMember)> = Vec::new();
         for node in &self.nodes {
             let node_dir = dir.join(&node.name);
-            let new = member::new(&node_dir, &node.name, node.kind, &node.places)?;
+            let NodePlan { name, kind, places, attestor } = node;
+            let new = member::new(&node_dir, name, *kind, places, attestor)?;
             made.push((node_dir, new));
         }
         genesis.voters = made.iter().map(|(_, new)| voter(new)).collect();
@@ -87,8 +91,12 @@ impl ClusterPlan {
 
 fn voter(new: &NewMember) -> Voter {
     let certificate = new.file.certificate.clone();
-    let link =
-        Link { key: certificate.link_key, address: certificate.address, api: certificate.api };
+    let link = Link {
+        key: certificate.link_key,
+        address: certificate.address,
+        api: certificate.api,
+        attestor: certificate.attestor,
+    };
     Voter {
         name: certificate.name,
         key: certificate.vote_key,
@@ -134,6 +142,8 @@ pub struct InitArgs {
     /// First VSM in the operator's wallet, in whole tokens.
     #[arg(long, value_name = "AMOUNT", default_value = "1000000000")]
     vsm_supply: String,
+    #[command(flatten)]
+    attestors: AttestorArgs,
 }
 
 /// Runs `kanjo cluster init`.
@@ -150,15 +160,25 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Done {
     let all: Vec<(&String, MemberKind)> = executors.chain(witnesses).collect();
     let free = free_places(all.len())?;
     let nodes = all.iter().zip(free).map(|((text, kind), free)| parse_node(text, *kind, free));
+    let mut nodes = nodes.collect::<Done<Vec<NodePlan>>>()?;
+    attest(&mut nodes, &args.attestors)?;
     let plan = ClusterPlan {
         ledger,
-        nodes: nodes.collect::<Done<_>>()?,
+        nodes,
         measurements: if args.any_program { Vec::new() } else { vec![own_measurement()?] },
         threshold: args.threshold,
     };
     let genesis = plan.create(&args.dir)?;
     remember(ctx, &genesis)?;
     tell(ctx, &args.dir, &plan, &genesis)
+}
+
+/// Gives each node the attestor that was chosen for it.
+pub fn attest(nodes: &mut [NodePlan], args: &AttestorArgs) -> Done {
+    let names: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+    let choices = args.choices(&names)?;
+    nodes.iter_mut().zip(choices).for_each(|(node, choice)| node.attestor = choice);
+    Ok(())
 }
 
 fn tell(ctx: &Context, dir: &Path, plan: &ClusterPlan, genesis: &Genesis) -> Done {
@@ -196,7 +216,8 @@ fn tell(ctx: &Context, dir: &Path, plan: &ClusterPlan, genesis: &Genesis) -> Don
 fn parse_node(text: &str, kind: MemberKind, free: Places) -> Done<NodePlan> {
     let usage = || Fail::usage(format!("'{text}': write NAME or NAME=HOST:PORT,HOST:PORT"));
     let Some((name, addresses)) = text.split_once('=') else {
-        return Ok(NodePlan { name: checked(text)?, kind, places: free });
+        let (name, attestor) = (checked(text)?, AttestorChoice::SOFTWARE);
+        return Ok(NodePlan { name, kind, places: free, attestor });
     };
     let (address, api) = addresses.split_once(',').ok_or_else(usage)?;
     let listen: SocketAddr = api.parse().map_err(|_| usage())?;
@@ -206,7 +227,7 @@ fn parse_node(text: &str, kind: MemberKind, free: Places) -> Done<NodePlan> {
         listen,
         link_listen: None,
     };
-    Ok(NodePlan { name: checked(name)?, kind, places })
+    Ok(NodePlan { name: checked(name)?, kind, places, attestor: AttestorChoice::SOFTWARE })
 }
 
 /// A name is also that of a directory.
