@@ -23,7 +23,7 @@ pub struct ClusterStatus {
     pub name: String,
     /// What it is to the engine that orders blocks.
     pub role: EngineRole,
-    /// Why the engine has stopped, if so.
+    /// Why the engine has stopped, or stands still, if so.
     #[serde(default)]
     pub stopped: Option<String>,
     /// Term of the engine.

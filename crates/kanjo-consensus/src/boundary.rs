@@ -36,6 +36,12 @@ pub trait Notary: Send + Sync {
         &self,
         requests: Vec<ProposalRequest>,
     ) -> BoxFuture<'static, Result<Vec<[u8; 64]>, NotaryError>>;
+
+    /// Does it wait for a sentinel that is away? The engine stands still meanwhile, so calls of
+    /// other nodes are refused at once instead of piling up.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// Says whether the entries that another node sends may be appended.

@@ -238,7 +238,8 @@ impl<R: AsyncRuntime> Engine<R> {
         let genesis = Entry::genesis(genesis_voters);
         let of_engine = config.of_engine().map_err(start_error)?;
         let (mut log, history) =
-            Log::<R>::open(id, log, Some(&genesis), notary, config.writing).map_err(start_error)?;
+            Log::<R>::open(id, log, Some(&genesis), notary.clone(), config.writing)
+                .map_err(start_error)?;
         let reader = log.reader();
         let threads = Mutex::new(log.closed().into_iter().collect());
         let (machine, gone) = Machine::new(&reader, history, applied, sink).map_err(start_error)?;
@@ -247,7 +248,7 @@ impl<R: AsyncRuntime> Engine<R> {
         let network = Network { id, bus, append_timeout, runtime: PhantomData };
         let raft = Raft::new(u64::from(id), Arc::new(of_engine), network, log, machine);
         let raft = raft.await.map_err(start_error)?;
-        let server = Server { raft: raft.clone(), check, genesis };
+        let server = Server { raft: raft.clone(), check, notary, genesis };
         let (sender, state) = Types::<R>::watch_channel(state_of(&raft.metrics().borrow_watched()));
         let changes = Arc::new(Changes::new(raft.clone()));
         drop(R::spawn(follow::<R>(raft.metrics(), sender, Arc::downgrade(&changes))));

@@ -7,7 +7,7 @@
 //! ```
 //! A topic is a lane of its own, so entries never hold up a heartbeat.
 
-use crate::boundary::ProposalCheck;
+use crate::boundary::{Notary, ProposalCheck};
 use crate::entry::Entry;
 use crate::machine::Machine;
 use crate::types::{LeaderVote, Types};
@@ -195,6 +195,7 @@ pub(crate) fn no_snapshots() -> io::Error {
 pub(crate) struct Server<R: AsyncRuntime> {
     pub(crate) raft: Raft<Types<R>, Machine<R>>,
     pub(crate) check: Arc<dyn ProposalCheck>,
+    pub(crate) notary: Arc<dyn Notary>,
     /// The first entry of every log.
     pub(crate) genesis: Entry,
 }
@@ -207,6 +208,9 @@ impl<R: AsyncRuntime> Server<R> {
         topic: Topic,
         body: Bytes,
     ) -> Result<Bytes, String> {
+        if self.notary.waits() {
+            return Err("the engine waits for the sentinel of this node".to_owned());
+        }
         match topic {
             Topic::Append => self.append(from, body).await,
             Topic::Elect => {

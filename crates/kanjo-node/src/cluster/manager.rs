@@ -10,12 +10,12 @@
 //! Everything that changes the membership is a notice that the ledger checks; this is only who
 //! asks.
 
-use crate::cluster::ClusterState;
 use crate::cluster::fetch;
 use crate::cluster::finality::Event;
 use crate::cluster::measures;
 use crate::cluster::roles::Assignment;
 use crate::cluster::signing::ToSign;
+use crate::cluster::{ClusterState, SentinelState};
 use crate::shared::{Health, Shared, ToSequencer};
 use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
@@ -43,6 +43,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const PREFERRED_FOR: Duration = Duration::from_secs(10);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = Duration::from_secs(15);
+/// Clients wait for an engine that stands still no longer than this.
+const LET_GO: Duration = Duration::from_secs(2);
 /// A node this close to the leader's log may vote.
 const LAG_MAX: u64 = 64;
 
@@ -94,6 +96,8 @@ pub(crate) struct View {
     next_measures: Instant,
     /// Another node that is to lead, and since when.
     preferred: Option<(u16, Instant)>,
+    /// Since when the engine waits for the sentinel.
+    stands_still: Option<Instant>,
 }
 
 impl Default for View {
@@ -106,6 +110,7 @@ impl Default for View {
             leaving: false,
             next_measures: now,
             preferred: None,
+            stands_still: None,
         }
     }
 }
@@ -163,8 +168,13 @@ impl Manager {
         self.measure(&engine).await;
         self.unstick(&engine).await;
         self.watch_made(&engine);
+        self.watch_signing();
         if engine.role == Role::Leader && self.cluster.is_witness {
             self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader && self.cluster.signing_waits() {
+            // Nothing that the engine is asked now is answered soon.
+        } else if engine.role == Role::Leader && self.sentinel_is_away() {
+            self.step_down().await;
         } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
@@ -249,9 +259,23 @@ impl Manager {
             .voters()
             .filter(|(number, _)| *number == self.cluster.me || reachable.contains(number));
         let is_heard = there.count() >= membership.quorum();
-        let is_lost = self.cluster.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        // An engine that waits for its sentinel commits nothing, and a new start would wait, too.
+        let is_lost = !self.cluster.signing_waits()
+            && self.cluster.made_waits().is_some_and(|waits| waits > MADE_MAX);
         if is_lost && (is_heard || engine.role != Role::Leader) && !self.shared.stopping() {
             self.shared.rewind("a block made here was not committed", None);
+        }
+    }
+
+    /// Clients wait for blocks that can't be proposed: after a while they ask another node.
+    fn watch_signing(&mut self) {
+        if !self.cluster.signing_waits() {
+            self.state.stands_still = None;
+            return;
+        }
+        let since = *self.state.stands_still.get_or_insert_with(Instant::now);
+        if since.elapsed() >= LET_GO {
+            let _ = self.finality.send(Event::LetGo);
         }
     }
 
@@ -325,6 +349,26 @@ impl Manager {
             |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
         if executors.iter().any(is_up_to_date) {
             self.hand_over(&executors).await;
+        }
+    }
+
+    fn sentinel_is_away(&self) -> bool {
+        matches!(self.cluster.sentinel(), SentinelState::Silent(_))
+    }
+
+    /// Without its sentinel this node can't make another block: it hands over before one is due.
+    async fn step_down(&mut self) {
+        if Instant::now() < self.state.next_ask {
+            return;
+        }
+        self.state.next_ask = Instant::now() + CALL;
+        let membership = self.cluster.membership();
+        let others = membership.voters().filter(|(number, _)| *number != self.cluster.me);
+        let others: BTreeSet<u16> = others.map(|(number, _)| number).collect();
+        tracing::warn!("handing leadership over: the sentinel is away");
+        // A block may have come meanwhile, and the engine wait for its signature.
+        if tokio::time::timeout(CALL, self.hand_over(&others)).await.is_err() {
+            tracing::warn!("leadership was not handed over in time");
         }
     }
 

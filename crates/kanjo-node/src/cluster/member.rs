@@ -348,7 +348,11 @@ pub fn start_member(
         applied,
         log: LogParts { log, dir: engine_dir, disk },
         bus,
-        notary: Arc::new(SentinelNotary(to_signer.clone())),
+        notary: Arc::new(SentinelNotary {
+            requests: to_signer.clone(),
+            shared: shared.clone(),
+            cluster: cluster.clone(),
+        }),
         check: Arc::new(SignedBySentinel { chain, cluster: cluster.clone() }),
         sink: Arc::new(ToFinality {
             events: events.clone(),
@@ -435,11 +439,13 @@ async fn watch_role(
     cluster: Arc<ClusterState>,
     finality: Sender<Event>,
 ) {
-    let mut state = engine.state();
+    let (mut state, mut waits) = (engine.state(), cluster.watch_signing());
     loop {
+        // A leader that can't have its proposals signed leads no more.
+        let waits_now = *waits.borrow_and_update();
         let (leads, term) = {
             let state = state.borrow_and_update();
-            (state.role == kanjo_consensus::engine::Role::Leader, state.term)
+            (state.role == kanjo_consensus::engine::Role::Leader && !waits_now, state.term)
         };
         let leading = if leads { term } else { 0 };
         let before = cluster.leading_term.swap(leading, Ordering::AcqRel);
@@ -452,7 +458,11 @@ async fn watch_role(
                 let _ = finality.send(Event::Role { term: Some(term) });
             }
         }
-        if state.changed().await.is_err() {
+        let is_over = tokio::select! {
+            changed = state.changed() => changed.is_err(),
+            changed = waits.changed() => changed.is_err(),
+        };
+        if is_over {
             return;
         }
     }

@@ -11,7 +11,7 @@ use kanjo_consensus::boundary::{Notary, NotaryError, ProposalRequest};
 use kanjo_consensus::vote::SignedVote;
 use kanjo_link::bus::BoxFuture;
 use kanjo_sentinel::client::{Signer, SignerError};
-use kanjo_sentinel::rules::{self, VoteRequest};
+use kanjo_sentinel::rules::{self, Refusal, VoteRequest};
 use kanjo_types::Hash;
 use kanjo_types::membership::{Notice, Statement};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use tokio::sync::oneshot;
 const BATCH_MAX: usize = 64;
 /// How long a sentinel that does not answer is left alone.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The first pause before a proposal is signed again; it doubles up to [`PAUSE`].
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
 
 type Signatures = Result<Vec<[u8; 64]>, NotaryError>;
 
@@ -86,6 +88,11 @@ impl Signing {
             ToSign::Proposals { requests, reply } => {
                 let requests: Vec<_> = requests.into_iter().map(to_sentinel).collect();
                 let signed = self.signer.proposals(&requests);
+                match &signed {
+                    Err(error) if comes_back(error) => self.silent(error),
+                    Ok(_) => self.cluster.sentinel_answers(),
+                    Err(_) => {}
+                }
                 let _ = reply.send(signed.map_err(notary_error));
             }
             ToSign::Notice { epoch, notice, reply } => {
@@ -101,13 +108,13 @@ impl Signing {
         let mut signed = Vec::with_capacity(batch.len());
         match self.vote_once(&batch) {
             Ok(votes) => signed = votes,
-            Err(SignerError::Unreachable { .. }) => return false,
+            Err(error) if comes_back(&error) => return false,
             // One that is refused takes the others with it: each for itself.
             Err(_) => {
                 for request in &batch {
                     match self.vote_once(std::slice::from_ref(request)) {
                         Ok(votes) => signed.extend(votes),
-                        Err(SignerError::Unreachable { .. }) => return false,
+                        Err(error) if comes_back(&error) => return false,
                         Err(error) => {
                             let height = request.height;
                             tracing::error!(height, %error, "the sentinel does not vote");
@@ -136,14 +143,28 @@ impl Signing {
                 Ok(requests.iter().zip(votes).map(signed).collect())
             }
             Err(error) => {
-                if matches!(error, SignerError::Unreachable { .. }) {
-                    tracing::warn!(%error, "the sentinel does not answer");
-                    self.cluster.sentinel_silent(error.to_string());
+                if comes_back(&error) {
+                    self.silent(&error);
                 }
                 Err(error)
             }
         }
     }
+
+    fn silent(&self, error: &SignerError) {
+        if self.cluster.sentinel_silent(error.to_string()) {
+            tracing::warn!(%error, "the sentinel does not sign now");
+        }
+    }
+}
+
+/// Is the sentinel only away, until it is started again or can look at this process again?
+fn comes_back(error: &SignerError) -> bool {
+    matches!(
+        error,
+        SignerError::Unreachable { .. }
+            | SignerError::Refused(Refusal::Stopped(_) | Refusal::Measurement(_))
+    )
 }
 
 fn to_sentinel(request: ProposalRequest) -> rules::ProposalRequest {
@@ -153,22 +174,52 @@ fn to_sentinel(request: ProposalRequest) -> rules::ProposalRequest {
 
 /// The engine's word for it.
 fn notary_error(error: SignerError) -> NotaryError {
-    match error {
-        SignerError::Unreachable { .. } => NotaryError::Unreachable(error.to_string()),
-        other => NotaryError::Refused(other.to_string()),
+    if comes_back(&error) {
+        NotaryError::Unreachable(error.to_string())
+    } else {
+        NotaryError::Refused(error.to_string())
     }
 }
 
-/// Has entries of the log signed for the engine.
-pub(crate) struct SentinelNotary(pub Sender<ToSign>);
+/// Has entries of the log signed for the engine. While the sentinel is away it waits, and the
+/// engine with it: without heartbeats from here the others elect another leader. When the sentinel
+/// is back the engine goes on, and hears who leads.
+pub(crate) struct SentinelNotary {
+    pub requests: Sender<ToSign>,
+    pub shared: Arc<Shared>,
+    pub cluster: Arc<ClusterState>,
+}
 
 impl Notary for SentinelNotary {
     fn sign(&self, requests: Vec<ProposalRequest>) -> BoxFuture<'static, Signatures> {
-        let (reply, answer) = oneshot::channel();
-        let asked = self.0.send(ToSign::Proposals { requests, reply });
+        let (signing, shared) = (self.requests.clone(), self.shared.clone());
+        let cluster = self.cluster.clone();
         Box::pin(async move {
-            asked.map_err(|_| NotaryError::Unreachable("the node is stopping".to_owned()))?;
-            answer.await.map_err(|_| NotaryError::Unreachable("the node is stopping".to_owned()))?
+            let mut pause = PAUSE_FIRST;
+            loop {
+                match sign_once(&signing, requests.clone()).await {
+                    Err(NotaryError::Unreachable(_)) if !shared.stopping() => {
+                        cluster.set_signing_waits(true);
+                        tokio::time::sleep(pause).await;
+                        pause = pause.saturating_mul(2).min(PAUSE);
+                    }
+                    signed => {
+                        cluster.set_signing_waits(false);
+                        return signed;
+                    }
+                }
+            }
         })
     }
+
+    fn waits(&self) -> bool {
+        self.cluster.signing_waits()
+    }
+}
+
+async fn sign_once(signing: &Sender<ToSign>, requests: Vec<ProposalRequest>) -> Signatures {
+    let stopping = || NotaryError::Unreachable("the node is stopping".to_owned());
+    let (reply, answer) = oneshot::channel();
+    signing.send(ToSign::Proposals { requests, reply }).map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
@@ -65,6 +65,8 @@ pub(crate) struct ClusterState {
     membership: RwLock<Arc<Membership>>,
     changed: Notify,
     sentinel: Mutex<SentinelState>,
+    /// The engine stands still: it waits for a sentinel that is away.
+    signing_waits: watch::Sender<bool>,
     doubts: Mutex<BTreeMap<u16, (Instant, String)>>,
     votes: Mutex<VecDeque<SignedVote>>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -95,6 +97,7 @@ impl ClusterState {
             membership: RwLock::new(membership),
             changed: Notify::new(),
             sentinel: Mutex::default(),
+            signing_waits: watch::Sender::new(false),
             doubts: Mutex::default(),
             votes: Mutex::default(),
             notices,
@@ -179,6 +182,10 @@ impl ClusterState {
     /// Base URL of the leader's API, as the engine and the membership know.
     pub(crate) fn leader_api(&self) -> Option<Arc<str>> {
         let leader = self.engine()?.now().leader?;
+        if leader == self.me && self.signing_waits() {
+            // Others may have another one by now.
+            return None;
+        }
         let membership = self.membership();
         let api = &membership.member(leader)?.certificate.api;
         Some(Arc::from(api.trim_end_matches('/')))
@@ -260,8 +267,24 @@ impl ClusterState {
         *self.sentinel.lock() = SentinelState::Answers;
     }
 
-    pub(crate) fn sentinel_silent(&self, why: String) {
-        *self.sentinel.lock() = SentinelState::Silent(why);
+    /// True when it was not known before.
+    pub(crate) fn sentinel_silent(&self, why: String) -> bool {
+        let mut sentinel = self.sentinel.lock();
+        let is_news = !matches!(*sentinel, SentinelState::Silent(_));
+        *sentinel = SentinelState::Silent(why);
+        is_news
+    }
+
+    pub(crate) fn set_signing_waits(&self, waits: bool) {
+        self.signing_waits.send_if_modified(|now| std::mem::replace(now, waits) != waits);
+    }
+
+    pub(crate) fn signing_waits(&self) -> bool {
+        *self.signing_waits.borrow()
+    }
+
+    pub(crate) fn watch_signing(&self) -> watch::Receiver<bool> {
+        self.signing_waits.subscribe()
     }
 
     pub(crate) fn sentinel_refuses(&self, why: String) {

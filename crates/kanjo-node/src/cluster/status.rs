@@ -99,15 +99,23 @@ fn of_member(shared: &Shared, cluster: &ClusterState) -> ClusterStatus {
         why: one.why,
     });
     let voters = engine.iter().flat_map(|engine| &engine.voters);
+    let waits = cluster.signing_waits();
+    let known = |leader: &u16| !waits || *leader != cluster.me;
+    let leader = engine.as_ref().and_then(|engine| engine.leader).filter(known);
+    let stopped = engine.as_ref().and_then(|engine| engine.stopped.clone());
+    let stopped = stopped.or_else(|| waits.then(|| "the engine waits for the sentinel".to_owned()));
     ClusterStatus {
         ledger: shared.genesis.name.clone(),
         chain: shared.chain,
         me: cluster.me,
         name: name_of(&membership, cluster.me),
-        role: engine.as_ref().map_or(EngineRole::Stopped, |engine| role(engine.role)),
-        stopped: engine.as_ref().and_then(|engine| engine.stopped.clone()),
+        role: engine
+            .as_ref()
+            .filter(|_| !waits)
+            .map_or(EngineRole::Stopped, |engine| role(engine.role)),
+        stopped,
         term: engine.as_ref().map_or(0, |engine| engine.term),
-        leader: engine.as_ref().and_then(|engine| engine.leader),
+        leader,
         epoch: membership.epoch,
         epoch_height: membership.height,
         quorum: membership.quorum(),
