@@ -129,6 +129,33 @@ pub struct NodeView {
     /// Share of the recent heights that it voted for in time, in thousandths.
     #[serde(default)]
     pub in_time: Option<u16>,
+    /// What its sentinel gave as evidence when this node asked for it.
+    #[serde(default)]
+    pub evidence: Option<EvidenceView>,
+}
+
+/// What a member's sentinel says of itself, as judged by the node that answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EvidenceView {
+    /// `appraised`, `refused` or `unanswered`.
+    pub state: String,
+    /// When, in milliseconds before now.
+    pub age_ms: u64,
+    /// Why it was refused, or why there is none.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// What vouches for the sentinel: `software` or `tpm2`.
+    #[serde(default)]
+    pub attestor: Option<String>,
+    /// Is it the attestor of the member's certificate?
+    #[serde(default)]
+    pub pinned: Option<bool>,
+    /// The attestor's count.
+    #[serde(default)]
+    pub count: Option<u64>,
+    /// The highest height that the sentinel voted for.
+    #[serde(default)]
+    pub highest_vote: Option<u64>,
 }
 
 /// The process that signs for a node.

@@ -49,11 +49,13 @@ pub enum Topic {
     Fetch = 7,
     /// Measurements that roles are assigned by.
     Measures = 8,
+    /// Evidence of a member's sentinel, for an asker's nonce.
+    Evidence = 9,
 }
 
 impl Topic {
     /// Every topic, by number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Append,
         Self::Elect,
         Self::Transfer,
@@ -63,6 +65,7 @@ impl Topic {
         Self::Final,
         Self::Fetch,
         Self::Measures,
+        Self::Evidence,
     ];
 
     /// Its name in metrics and broker topics.
@@ -78,6 +81,7 @@ impl Topic {
             Self::Final => "final",
             Self::Fetch => "fetch",
             Self::Measures => "measures",
+            Self::Evidence => "evidence",
         }
     }
 
@@ -169,6 +173,6 @@ mod tests {
             assert_eq!(Topic::from_number(number), Some(topic));
             assert_eq!(Topic::ALL.iter().filter(|other| other.name() == topic.name()).count(), 1);
         }
-        assert_eq!(Topic::from_number(9), None);
+        assert_eq!(Topic::from_number(10), None);
     }
 }

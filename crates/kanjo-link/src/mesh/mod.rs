@@ -78,7 +78,8 @@ impl Class {
             | Topic::Votes
             | Topic::Notices
             | Topic::Final
-            | Topic::Measures => Self::Control,
+            | Topic::Measures
+            | Topic::Evidence => Self::Control,
         }
     }
 

@@ -1,9 +1,11 @@
 //! What other members send: the engine's calls, votes, notices, questions.
 
 use crate::cluster::ClusterState;
+use crate::cluster::evidence;
 use crate::cluster::fetch;
 use crate::cluster::finality::Event;
 use crate::cluster::manager::ToManager;
+use crate::cluster::signing::ToSign;
 use crate::shared::Shared;
 use bytes::Bytes;
 use crossbeam_channel::Sender;
@@ -31,6 +33,7 @@ pub(crate) struct Routes {
     pub engine: Engine<TokioRuntime>,
     pub finality: Sender<Event>,
     pub manager: mpsc::UnboundedSender<ToManager>,
+    pub signer: Sender<ToSign>,
     readers: Arc<Semaphore>,
 }
 
@@ -41,9 +44,10 @@ impl Routes {
         engine: Engine<TokioRuntime>,
         finality: Sender<Event>,
         manager: mpsc::UnboundedSender<ToManager>,
+        signer: Sender<ToSign>,
     ) -> Self {
         let (shared, readers) = (Arc::downgrade(shared), Arc::new(Semaphore::new(READERS_MAX)));
-        Self { shared, cluster, engine, finality, manager, readers }
+        Self { shared, cluster, engine, finality, manager, signer, readers }
     }
 }
 
@@ -91,6 +95,10 @@ impl Handler for Router {
                     sent.map_err(|_| "this node is stopping".to_owned())?;
                     answer.await.map_err(|_| "this node is stopping".to_owned())?
                 })
+            }
+            Topic::Evidence => {
+                let (cluster, signer) = (routes.cluster.clone(), routes.signer.clone());
+                Box::pin(evidence::answer(cluster, signer, from, body))
             }
             Topic::Votes | Topic::Final | Topic::Measures => {
                 Box::pin(async move { Err(format!("topic {topic} takes no calls")) })

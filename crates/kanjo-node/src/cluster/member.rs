@@ -1,6 +1,7 @@
 //! Starting and stopping a member.
 
 use crate::clock::Clock;
+use crate::cluster::evidence::Appraiser;
 use crate::cluster::finality::{Event, Finality, Proposal, State};
 use crate::cluster::handler::{Router, Routes};
 use crate::cluster::keeper::Keeper;
@@ -375,12 +376,17 @@ pub fn start_member(
         engine.clone(),
         events.clone(),
         to_manager.clone(),
+        to_signer.clone(),
     ));
     engine_runtime.spawn(propose(engine.clone(), cluster.clone(), to_propose, events.clone()));
     engine_runtime.spawn(watch_role(engine.clone(), cluster.clone(), events.clone()));
     cluster.set_engine(engine.clone());
     cluster.set_manager(to_manager.clone());
     let links = mesh.clone();
+    let reachable: Arc<dyn Fn() -> BTreeSet<u16> + Send + Sync> =
+        Arc::new(move || reachable(&links));
+    let appraiser = Appraiser { chain, cluster: cluster.clone(), reachable: reachable.clone() };
+    links_runtime.spawn(appraiser.run());
     let manager = Manager {
         shared: shared.clone(),
         cluster,
@@ -390,7 +396,7 @@ pub fn start_member(
         signer: to_signer.clone(),
         asked,
         notices,
-        reachable: Arc::new(move || reachable(&links)),
+        reachable,
         eject_after: options.eject_after,
         prefer_power: options.prefer_power,
         state: View::default(),

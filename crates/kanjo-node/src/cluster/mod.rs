@@ -12,6 +12,7 @@
 //! Every thread is the same on both sides; who leads decides only where blocks come from. A witness
 //! has finality and engine alone.
 
+mod evidence;
 mod fetch;
 pub(crate) mod finality;
 mod handler;

@@ -35,6 +35,8 @@ pub(crate) enum ToSign {
     Proposals { requests: Vec<ProposalRequest>, reply: oneshot::Sender<Signatures> },
     /// A statement about a member.
     Notice { epoch: u64, notice: Box<Notice>, reply: oneshot::Sender<Result<Statement, String>> },
+    /// What the sentinel says of itself, for a member's nonce.
+    Evidence { nonce: Vec<u8>, reply: oneshot::Sender<Result<Vec<u8>, String>> },
     /// The node stops.
     Stop,
 }
@@ -98,6 +100,10 @@ impl Signing {
             ToSign::Notice { epoch, notice, reply } => {
                 let signed = self.signer.notice(self.cluster.me, epoch, &notice);
                 let _ = reply.send(signed.map_err(|error| error.to_string()));
+            }
+            ToSign::Evidence { nonce, reply } => {
+                let evidence = self.signer.evidence(&nonce);
+                let _ = reply.send(evidence.map_err(|error| error.to_string()));
             }
         }
     }

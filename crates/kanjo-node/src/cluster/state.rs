@@ -1,6 +1,7 @@
 //! What the threads of a member share about the cluster.
 
 use crate::blocks::Recent;
+use crate::cluster::evidence::Findings;
 use crate::cluster::manager::ToManager;
 use crate::cluster::measures::Measured;
 use crate::cluster::member::peers;
@@ -49,6 +50,11 @@ pub(crate) struct Own {
     pub takes: Option<u8>,
 }
 
+/// Milliseconds since then.
+pub(crate) fn age_ms(at: Instant) -> u64 {
+    u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// See the [module](self).
 pub(crate) struct ClusterState {
     /// This member's number.
@@ -75,6 +81,8 @@ pub(crate) struct ClusterState {
     manager: OnceLock<mpsc::UnboundedSender<ToManager>>,
     own: OnceLock<Own>,
     pub measured: Measured,
+    /// What other sentinels gave as evidence.
+    pub evidence: Findings,
 }
 
 impl ClusterState {
@@ -106,6 +114,7 @@ impl ClusterState {
             manager: OnceLock::new(),
             own: OnceLock::new(),
             measured: Measured::default(),
+            evidence: Findings::default(),
         }
     }
 
@@ -247,11 +256,12 @@ impl ClusterState {
         }
     }
 
-    /// Doubts by member, with their age in milliseconds.
+    /// Doubts by member, with their age in milliseconds; a member may be there twice.
     pub(crate) fn doubts(&self) -> Vec<(u16, u64, String)> {
-        let doubts = self.doubts.lock();
-        let age = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        doubts.iter().map(|(member, (at, why))| (*member, age(at), why.clone())).collect()
+        let noted = self.doubts.lock().clone().into_iter();
+        let noted = noted.map(|(member, (at, why))| (member, at, why));
+        let all = noted.chain(self.evidence.refused());
+        all.map(|(member, at, why)| (member, age_ms(at), why)).collect()
     }
 
     /// A notice to be brought to the ledger.

@@ -1,10 +1,13 @@
 //! What the status page says of the cluster: the ledger's membership, the engine's state, links,
 //! measures and roles, as this node sees them now.
 
+use crate::cluster::evidence::Finding;
+use crate::cluster::state::age_ms;
 use crate::cluster::{ClusterState, SentinelState};
 use crate::shared::Shared;
 use kanjo_api::cluster::{
-    ClusterStatus, DoubtView, EngineRole, Heights, NodeRole, NodeView, RoleView, SentinelView,
+    ClusterStatus, DoubtView, EngineRole, EvidenceView, Heights, NodeRole, NodeView, RoleView,
+    SentinelView,
 };
 use kanjo_consensus::engine::{EngineState, Role};
 use kanjo_link::mesh::PeerStatus;
@@ -37,7 +40,26 @@ fn view(number: u16, member: &Member) -> NodeView {
         checks_per_s: None,
         disk_free: None,
         in_time: None,
+        evidence: None,
     }
+}
+
+fn evidence(cluster: &ClusterState, number: u16) -> Option<EvidenceView> {
+    let found = cluster.evidence.of(number)?;
+    let (state, why, appraised) = match found.finding {
+        Finding::Appraised(appraised) => ("appraised", None, Some(appraised)),
+        Finding::Refused(why) => ("refused", Some(why), None),
+        Finding::Unanswered(why) => ("unanswered", Some(why), None),
+    };
+    Some(EvidenceView {
+        state: state.to_owned(),
+        age_ms: age_ms(found.at),
+        why,
+        attestor: appraised.as_ref().map(|one| one.attestor.name().to_owned()),
+        pinned: appraised.as_ref().map(|one| one.is_pinned),
+        count: appraised.as_ref().map(|one| one.count),
+        highest_vote: appraised.and_then(|one| one.highest_vote),
+    })
 }
 
 fn alone(shared: &Shared) -> ClusterStatus {
@@ -183,6 +205,7 @@ fn nodes(
         }
         let share = own.and_then(|own| own.in_time.iter().find(|(of, _)| *of == number));
         view.in_time = share.map(|(_, share)| *share);
+        view.evidence = evidence(cluster, number);
         view
     });
     views.collect()

@@ -5,15 +5,18 @@ use kanjo_api::cluster::NodeView;
 use kanjo_link::keys::LinkKey;
 use kanjo_node::clock::SystemClock;
 use kanjo_node::{Ended, MemberOptions, start_member};
-use kanjo_sentinel::client::{LocalParts, LocalSigner};
+use kanjo_sentinel::client::{LocalParts, LocalSigner, Signer, SignerError};
+use kanjo_sentinel::rules::{ProposalRequest, VoteRequest};
+use kanjo_sentinel::signing::Status;
 use kanjo_store::slots::SlotFile;
 use kanjo_types::Hash;
+use kanjo_types::block::Vote;
 use kanjo_types::genesis::Link;
-use kanjo_types::membership::{MemberKind, MemberStatus};
+use kanjo_types::membership::{Attestor, MemberKind, MemberStatus, Notice, Statement};
 use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 /// A free port below those that the system hands out for outgoing connections: one of those could
@@ -30,6 +33,15 @@ fn free_port() -> u16 {
     }
 }
 
+const ATTESTOR_SEED: [u8; 32] = [9; 32];
+
+/// What vouches for the sentinels of the test.
+fn attestor() -> Attestor {
+    let key = SecretKey::from_seed(KeyKind::Ed25519, ATTESTOR_SEED).expect("a key").public();
+    let PublicKey::Ed25519(key) = key else { unreachable!("an Ed25519 key") };
+    Attestor::Software { key }
+}
+
 /// A member under test.
 pub struct Member {
     pub dir: PathBuf,
@@ -38,6 +50,58 @@ pub struct Member {
     pub api: SocketAddr,
     pub node: Option<RunningNode>,
     pub void: BTreeSet<(u64, Hash)>,
+    /// Its sentinel does not answer.
+    pub is_away: Arc<AtomicBool>,
+}
+
+/// A sentinel that can be away.
+struct MayBeAway {
+    signer: LocalSigner,
+    is_away: Arc<AtomicBool>,
+}
+
+impl MayBeAway {
+    fn here(&mut self) -> Result<&mut LocalSigner, SignerError> {
+        if self.is_away.load(Ordering::Acquire) {
+            return Err(SignerError::Unreachable { tries: 1, last: "it is away".to_owned() });
+        }
+        Ok(&mut self.signer)
+    }
+}
+
+impl Signer for MayBeAway {
+    fn proposals(&mut self, requests: &[ProposalRequest]) -> Result<Vec<[u8; 64]>, SignerError> {
+        self.here()?.proposals(requests)
+    }
+
+    fn votes(&mut self, member: u16, requests: &[VoteRequest]) -> Result<Vec<Vote>, SignerError> {
+        self.here()?.votes(member, requests)
+    }
+
+    fn notice(
+        &mut self,
+        member: u16,
+        epoch: u64,
+        notice: &Notice,
+    ) -> Result<Statement, SignerError> {
+        self.here()?.notice(member, epoch, notice)
+    }
+
+    fn evidence(&mut self, nonce: &[u8]) -> Result<Vec<u8>, SignerError> {
+        self.here()?.evidence(nonce)
+    }
+
+    fn status(&mut self) -> Result<Status, SignerError> {
+        self.here()?.status()
+    }
+
+    fn measurement(&self) -> Hash {
+        self.signer.measurement()
+    }
+
+    fn vote_key(&self) -> [u8; 32] {
+        self.signer.vote_key()
+    }
 }
 
 /// A cluster under test.
@@ -52,6 +116,16 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn new(executors: usize, witnesses: usize, accounts: u64) -> Self {
+        Self::with(executors, witnesses, accounts, |_| {})
+    }
+
+    /// A cluster whose genesis was changed before anything is made of it.
+    pub fn with(
+        executors: usize,
+        witnesses: usize,
+        accounts: u64,
+        change: impl FnOnce(&mut Genesis),
+    ) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(std::env::var("KANJO_LOG").unwrap_or_else(|_| "warn".to_owned()))
             .with_test_writer()
@@ -74,14 +148,16 @@ impl Cluster {
                     key: link.public(),
                     address: format!("127.0.0.1:{}", free_port()),
                     api: format!("http://{api}"),
-                    attestor: None,
+                    attestor: Some(attestor()),
                 }),
             });
             let dir = world.path().join(format!("node-{}", n + 1));
-            members.push(Member { dir, vote_seed, link, api, node: None, void: BTreeSet::new() });
+            let (node, void, is_away) = (None, BTreeSet::new(), Arc::default());
+            members.push(Member { dir, vote_seed, link, api, node, void, is_away });
         }
         genesis.cluster.governors = vec!["u0".to_owned()];
         genesis.cluster.threshold = 1;
+        change(&mut genesis);
         for member in &members {
             kanjo_node::data::create_member(&member.dir, &genesis, &member.link).expect("made");
         }
@@ -107,7 +183,7 @@ impl Cluster {
         };
         let parts = LocalParts {
             vote_seed: member.vote_seed,
-            attestor_seed: [9; 32],
+            attestor_seed: ATTESTOR_SEED,
             guard: slot("guard"),
             counter: slot("counter"),
             soon: None,
@@ -119,8 +195,9 @@ impl Cluster {
     }
 
     pub fn start(&mut self, n: usize) {
-        let signer = Box::new(self.signer(n));
         let member = &self.members[n];
+        let (signer, is_away) = (self.signer(n), member.is_away.clone());
+        let signer = Box::new(MayBeAway { signer, is_away });
         let mut config = Config::new(&member.dir);
         config.listen = member.api;
         config.block_interval_ms = 2;

@@ -5,7 +5,7 @@ use crate::fail::{Done, Fail};
 use crate::say;
 use crate::text::{Align, Table, bold, dim, green, grouped, red};
 use clap::Args;
-use kanjo_api::cluster::{ClusterStatus, EngineRole, NodeRole, NodeView, RoleView};
+use kanjo_api::cluster::{ClusterStatus, EngineRole, EvidenceView, NodeRole, NodeView, RoleView};
 use kanjo_client::Client;
 use kanjo_types::membership::{MemberKind, MemberStatus};
 use std::time::{Duration, Instant};
@@ -201,6 +201,7 @@ fn print_nodes(status: &ClusterStatus) {
         ("height", Align::Right),
         ("lag", Align::Right),
         ("in time", Align::Right),
+        ("evidence", Align::Left),
         ("API", Align::Left),
     ])
     .indented(2);
@@ -222,6 +223,7 @@ fn print_nodes(status: &ClusterStatus) {
             node.height.map_or_else(none, grouped),
             node.lag.map_or_else(none, grouped),
             node.in_time.map_or_else(none, |share| format!("{} %", share / 10)),
+            node.evidence.as_ref().map_or_else(none, evidence),
             node.api.clone(),
         ]);
     }
@@ -234,6 +236,17 @@ fn print_nodes(status: &ClusterStatus) {
             say!("  {}", dim(&format!("{}: {why}", node.name)));
         }
     });
+}
+
+/// What became of a sentinel's evidence, in a few words; why it was refused stands with the doubts.
+fn evidence(found: &EvidenceView) -> String {
+    let seconds = found.age_ms / 1_000;
+    match (found.state.as_str(), &found.attestor, found.pinned) {
+        ("appraised", Some(attestor), Some(true)) => format!("{attestor}, {seconds} s ago"),
+        ("appraised", Some(attestor), _) => format!("{attestor}, not pinned"),
+        ("refused", _, _) => red("refused"),
+        (other, _, _) => other.to_owned(),
+    }
 }
 
 fn print_roles(status: &ClusterStatus, why: bool) {
