@@ -82,6 +82,9 @@ pub struct Heights {
     pub committed: Option<u64>,
     /// Newest height in the log.
     pub log: Option<u64>,
+    /// Newest height that another member said is final.
+    #[serde(default)]
+    pub heard: Option<u64>,
 }
 
 /// One member.

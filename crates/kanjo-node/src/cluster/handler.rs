@@ -49,6 +49,23 @@ impl Routes {
         let (shared, readers) = (Arc::downgrade(shared), Arc::new(Semaphore::new(READERS_MAX)));
         Self { shared, cluster, engine, finality, manager, signer, readers }
     }
+
+    /// A member says that a height is final there.
+    fn heard(&self, from: u16, body: &[u8]) {
+        let validity = match self.cluster.heard.take(from, body) {
+            Ok(validity) => validity,
+            Err(why) => return self.cluster.note_doubt(from, why),
+        };
+        let tip = self.shared.upgrade().map(|shared| shared.tip());
+        if let Some(tip) = tip.filter(|tip| tip.height == validity.height)
+            && tip.header_hash != validity.header
+        {
+            let (height, theirs, ours) = (tip.height, validity.header, tip.header_hash);
+            let why = format!("says that {theirs} is final at height {height}; here it is {ours}");
+            tracing::error!(from, why, "two headers at one height");
+            self.cluster.note_doubt(from, why);
+        }
+    }
 }
 
 fn starting() -> String {
@@ -120,6 +137,7 @@ impl Handler for Router {
             Topic::Measures => {
                 let _ = routes.manager.send(ToManager::Measured { from, body });
             }
+            Topic::Final => routes.heard(from, &body),
             _ => {}
         }
     }

@@ -8,7 +8,8 @@ use crate::cluster::keeper::Keeper;
 use crate::cluster::manager::{Manager, ToManager, View};
 use crate::cluster::replayer::Replayer;
 use crate::cluster::signing::{SentinelNotary, Signing, ToSign};
-use crate::cluster::{ClusterState, measures, state::Own};
+use crate::cluster::validity::Listener;
+use crate::cluster::{ClusterState, measures, state::Own, validity};
 use crate::config::Config;
 use crate::data;
 use crate::flow::Flow;
@@ -387,6 +388,15 @@ pub fn start_member(
         Arc::new(move || reachable(&links));
     let appraiser = Appraiser { chain, cluster: cluster.clone(), reachable: reachable.clone() };
     links_runtime.spawn(appraiser.run());
+    links_runtime.spawn(validity::tell(shared.clone(), cluster.clone()));
+    let (log, progress) = (shared.log.clone(), engine.clone());
+    let certificates = Listener {
+        cluster: cluster.clone(),
+        next_height: Arc::new(move || log.next_height()),
+        committed: Arc::new(move || progress.now().committed),
+        finality: events.clone(),
+    };
+    links_runtime.spawn(certificates.run());
     let manager = Manager {
         shared: shared.clone(),
         cluster,

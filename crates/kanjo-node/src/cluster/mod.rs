@@ -25,6 +25,7 @@ pub(crate) mod roles;
 mod signing;
 mod state;
 pub(crate) mod status;
+mod validity;
 pub(crate) mod witness;
 
 pub(crate) use member::MemberThreads;

@@ -5,6 +5,7 @@ use crate::cluster::evidence::Findings;
 use crate::cluster::manager::ToManager;
 use crate::cluster::measures::Measured;
 use crate::cluster::member::peers;
+use crate::cluster::validity::Heard;
 use kanjo_consensus::engine::Engine;
 use kanjo_consensus::vote::{SignedVote, encode_votes};
 use kanjo_link::bus::{Bus, Topic};
@@ -83,6 +84,8 @@ pub(crate) struct ClusterState {
     pub measured: Measured,
     /// What other sentinels gave as evidence.
     pub evidence: Findings,
+    /// What others said is final.
+    pub heard: Heard,
 }
 
 impl ClusterState {
@@ -115,6 +118,7 @@ impl ClusterState {
             own: OnceLock::new(),
             measured: Measured::default(),
             evidence: Findings::default(),
+            heard: Heard::default(),
         }
     }
 
@@ -236,6 +240,11 @@ impl ClusterState {
         kept.extend(votes.iter().copied());
         let surplus = kept.len().saturating_sub(VOTES_KEPT);
         kept.drain(..surplus);
+    }
+
+    /// Is this node's vote for a height, one of the newest, given?
+    pub(crate) fn has_voted(&self, height: u64) -> bool {
+        self.votes.lock().iter().any(|vote| vote.height == height)
     }
 
     /// Sends own votes above `height` again: a message may have been lost.

@@ -87,7 +87,12 @@ fn alone(shared: &Shared) -> ClusterStatus {
         epoch: membership.epoch,
         epoch_height: membership.height,
         quorum: membership.quorum(),
-        heights: Heights { certified: height, committed: Some(height), log: Some(height) },
+        heights: Heights {
+            certified: height,
+            committed: Some(height),
+            log: Some(height),
+            heard: None,
+        },
         engine_voters: vec![vec![0]],
         learners: Vec::new(),
         nodes: views.collect(),
@@ -145,6 +150,7 @@ fn of_member(shared: &Shared, cluster: &ClusterState) -> ClusterStatus {
             certified,
             committed: engine.as_ref().and_then(|engine| engine.committed),
             log: engine.as_ref().and_then(|engine| engine.last_log),
+            heard: cluster.heard.highest().map(|(height, _)| height),
         },
         engine_voters: voters.map(|set| set.iter().copied().collect()).collect(),
         learners: engine.iter().flat_map(|engine| engine.learners.iter().copied()).collect(),
@@ -195,6 +201,11 @@ fn nodes(
             view.lag = Some(certified.saturating_sub(measures.height));
             view.checks_per_s = Some(measures.checks_per_s);
             view.disk_free = Some(measures.disk_free);
+        }
+        // Told with each group of heights, and so newer than what was measured.
+        if let Some(told) = cluster.heard.of(number) {
+            view.height = view.height.max(Some(told));
+            view.lag = view.height.map(|height| certified.saturating_sub(height));
         }
         if is_me {
             (view.height, view.lag) = (Some(certified), Some(0));

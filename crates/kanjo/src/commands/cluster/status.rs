@@ -165,10 +165,11 @@ fn print_self(status: &ClusterStatus) {
     let heights = &status.heights;
     let shown = |height: Option<u64>| height.map_or_else(|| "-".to_owned(), grouped);
     say!(
-        "  heights    {} final, {} committed, {} in the log",
+        "  heights    {} final, {} committed, {} in the log, {} heard to be final",
         grouped(heights.certified),
         shown(heights.committed),
-        shown(heights.log)
+        shown(heights.log),
+        shown(heights.heard)
     );
     if status.engine_voters.len() > 1 {
         say!("  voters     changing: {:?}", status.engine_voters);
