@@ -129,6 +129,13 @@ pub struct NodeView {
     /// Share of the recent heights that it voted for in time, in thousandths.
     #[serde(default)]
     pub in_time: Option<u16>,
+    /// SHA-256 of its program, as its sentinel measured it and it told.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub program: Option<Hash>,
+    /// May nodes run this program? Votes of one that may not count nowhere, whatever it tells.
+    #[serde(default)]
+    pub allowed: Option<bool>,
 }
 
 /// The process that signs for a node.

@@ -12,6 +12,7 @@
 
 mod attributes;
 mod author;
+mod bearings;
 mod bench;
 mod cli;
 mod commands;

@@ -22,6 +22,7 @@ mod member;
 pub(crate) mod replayer;
 pub(crate) mod roles;
 mod signing;
+mod standing;
 mod state;
 pub(crate) mod status;
 pub(crate) mod witness;

@@ -3,13 +3,12 @@
 use crate::blocks::Recent;
 use crate::cluster::manager::ToManager;
 use crate::cluster::measures::Measured;
-use crate::cluster::member::peers;
 use kanjo_consensus::engine::Engine;
 use kanjo_consensus::vote::{SignedVote, encode_votes};
 use kanjo_link::bus::{Bus, Topic};
-use kanjo_link::mesh::Mesh;
+use kanjo_link::mesh::{Mesh, Peer};
 use kanjo_proof::trust::SignedHeader;
-use kanjo_types::membership::{Membership, Notice};
+use kanjo_types::membership::{Member, MemberStatus, Membership, Notice};
 use kanjo_types::{Certificate, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +20,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
+/// How long links to a member that is removed stay, so that it hears of it.
+const PART_AFTER: Duration = Duration::from_secs(3);
 /// Doubts kept for the status page.
 const DOUBTS_KEPT: usize = 64;
 
@@ -49,6 +50,23 @@ pub(crate) struct Own {
     pub takes: Option<u8>,
 }
 
+/// Other members to link to; `going` were removed and have not been told for long.
+pub(crate) fn peers(membership: &Membership, me: u16, going: &[u16]) -> Vec<Peer> {
+    let others = membership.numbered().filter(|(number, member)| {
+        *number != me && (!is_removed(member) || going.contains(number))
+    });
+    let peer = |(number, member): (u16, &Member)| Peer {
+        number,
+        key: member.certificate.link_key,
+        address: member.certificate.address.clone(),
+    };
+    others.map(peer).collect()
+}
+
+fn is_removed(member: &Member) -> bool {
+    member.status == MemberStatus::Removed
+}
+
 /// See the [module](self).
 pub(crate) struct ClusterState {
     /// This member's number.
@@ -64,6 +82,8 @@ pub(crate) struct ClusterState {
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
     changed: Notify,
+    /// When links to members that were removed end.
+    part_at: Mutex<Option<Instant>>,
     sentinel: Mutex<SentinelState>,
     doubts: Mutex<BTreeMap<u16, (Instant, String)>>,
     votes: Mutex<VecDeque<SignedVote>>,
@@ -94,6 +114,7 @@ impl ClusterState {
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
             changed: Notify::new(),
+            part_at: Mutex::default(),
             sentinel: Mutex::default(),
             doubts: Mutex::default(),
             votes: Mutex::default(),
@@ -114,15 +135,36 @@ impl ClusterState {
     /// An older one than is known, as when a node that was told the newest catches up, changes
     /// nothing.
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
-        if membership.epoch < self.membership.read().epoch {
-            return;
-        }
+        let before = {
+            let mut newest = self.membership.write();
+            if membership.epoch < newest.epoch {
+                return;
+            }
+            std::mem::replace(&mut *newest, membership.clone())
+        };
         tracing::info!(epoch = membership.epoch, "membership");
+        let stood = |number: &u16| before.member(*number).is_some_and(|member| !is_removed(member));
+        let removed = membership.numbered().filter(|(_, member)| is_removed(member));
+        let going: Vec<u16> =
+            removed.map(|(number, _)| number).filter(|number| stood(number)).collect();
         if let Some(links) = self.links() {
-            links.set_peers(peers(&membership, self.me));
+            links.set_peers(peers(&membership, self.me, &going));
         }
-        *self.membership.write() = membership;
+        if !going.is_empty() {
+            *self.part_at.lock() = Some(Instant::now() + PART_AFTER);
+        }
         self.changed.notify_one();
+    }
+
+    /// Ends the links to members that were removed, once they had time to hear of it.
+    pub(crate) fn part_with_removed(&self) {
+        let mut part_at = self.part_at.lock();
+        if part_at.is_some_and(|at| at <= Instant::now()) {
+            *part_at = None;
+            if let Some(links) = self.links() {
+                links.set_peers(peers(&self.membership(), self.me, &[]));
+            }
+        }
     }
 
     /// Waits for the next change of the membership; for one that waits.
@@ -161,6 +203,11 @@ impl ClusterState {
         let manager = self.manager.get().ok_or_else(gone)?;
         manager.send(ToManager::Leave(reply)).map_err(|_| gone())?;
         left.await.map_err(|_| gone())?
+    }
+
+    /// Is there a leader, as far as this node hears?
+    pub(crate) fn hears_leader(&self) -> bool {
+        self.engine().is_some_and(|engine| engine.now().leader.is_some())
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {

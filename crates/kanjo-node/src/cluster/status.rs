@@ -37,6 +37,8 @@ fn view(number: u16, member: &Member) -> NodeView {
         checks_per_s: None,
         disk_free: None,
         in_time: None,
+        program: None,
+        allowed: None,
     }
 }
 
@@ -165,9 +167,11 @@ fn nodes(
             view.lag = Some(certified.saturating_sub(measures.height));
             view.checks_per_s = Some(measures.checks_per_s);
             view.disk_free = Some(measures.disk_free);
+            view.program = Some(measures.program);
         }
         if is_me {
             (view.height, view.lag) = (Some(certified), Some(0));
+            view.program = Some(cluster.own().program);
         } else if let Some(progress) = engine.and_then(|engine| engine.progress.get(&number)) {
             // The leader's books are newer than what was told.
             let at = progress.map_or(0, |height| height + 1);
@@ -175,6 +179,7 @@ fn nodes(
         }
         let share = own.and_then(|own| own.in_time.iter().find(|(of, _)| *of == number));
         view.in_time = share.map(|(_, share)| *share);
+        view.allowed = view.program.map(|program| membership.allows(&program));
         view
     });
     views.collect()

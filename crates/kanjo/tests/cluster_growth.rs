@@ -1,0 +1,144 @@
+//! A cluster grows while it is paid through its gateway: an empty node and a witness are admitted
+//! by hand, catch up and vote by themselves; one is killed and returns, one is removed for good.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+use common::{Running, World, balance, find, free_port, program, sentinel, wait};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A node that came later.
+struct Newcomer {
+    data: PathBuf,
+    log: PathBuf,
+    sentinel: Option<Running>,
+    node: Option<Running>,
+}
+
+impl Newcomer {
+    /// Makes its identity; nothing runs yet.
+    fn join(world: &mut World, name: &str, contact: usize, more: &[&str]) -> Self {
+        let data = world.dir.join(name);
+        let api = format!("http://127.0.0.1:{}", free_port());
+        let address = format!("127.0.0.1:{}", free_port());
+        let contact = world.apis[contact].clone();
+        let mut command = world.command(&["node", "join", "--name", name, "--contact", &contact]);
+        command.args(["--address", &address, "--api", &api]).args(more).arg("--data").arg(&data);
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        world.apis.push(api);
+        let log = data.join("node.log");
+        Self { data, log, sentinel: None, node: None }
+    }
+
+    /// Governors admit it.
+    fn admit(&self, world: &World, api: &str) {
+        let certificate = self.data.join("certificate.json");
+        let added = world.ask_at(api, &["cluster", "add", &certificate.display().to_string()]);
+        assert_eq!(find(&added, "result"), Some(&Value::from("applied")), "{added}");
+    }
+
+    fn start(&mut self) {
+        self.sentinel.get_or_insert_with(|| World::sentinel(&self.data));
+        self.node = Some(World::node(&program(), &self.data, &self.log));
+    }
+
+    fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
+}
+
+fn start(world: &mut World) -> (Running, String) {
+    let mut command = world.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
+    command.arg("--dir").arg(&world.dir).arg("--sentinel").arg(sentinel());
+    let dev = Running::start(command);
+    let text = |value: &Value| value.as_str().expect("text").to_owned();
+    world.apis =
+        dev.told["nodes"].as_array().expect("nodes").iter().map(|n| text(&n["api"])).collect();
+    let gateway = text(&dev.told["gateway"]);
+    assert_eq!(dev.told["api"], dev.told["gateway"], "clients are pointed at the gateway");
+    (dev, gateway)
+}
+
+/// Does the log of the node show this?
+fn log_says(log: &Path, what: &str) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|text| text.contains(what))
+}
+
+#[test]
+fn a_cluster_grows_and_shrinks() {
+    let temporary = tempfile::tempdir().expect("a directory");
+    let mut world = World::new(temporary.path());
+    let (dev, gateway) = start(&mut world);
+    world.ask_at(&gateway, &["key", "new", "alice", "--no-passphrase"]);
+    world.ask_at(&gateway, &["user", "create", "alice", "--key", "alice", "--with-wallet"]);
+    (0..20).for_each(|_| world.pay_at(&gateway, "1"));
+
+    // An empty node.
+    let mut fourth = Newcomer::join(&mut world, "node-4", 1, &[]);
+    let mut early = world.command(&["node", "--data", &fourth.data.display().to_string()]);
+    let early = early.output().expect("it runs");
+    assert!(!early.status.success(), "nobody joins unasked");
+    assert!(String::from_utf8_lossy(&early.stdout).contains("not_admitted"), "{early:?}");
+    fourth.admit(&world, &gateway);
+    assert_eq!(world.stands(0, "node-4"), "standby");
+    assert!(!fourth.data.join("log").exists(), "it starts with nothing");
+    fourth.start();
+    world.wait_stands(0, "node-4", "voting");
+    world.pay(3, "1");
+    wait("the new node shows all payments", || world.balance(3) == "21000000");
+    world.identical(3, 4);
+    assert_eq!(world.status(0)["quorum"], 3);
+
+    // It is killed and returns.
+    fourth.node.take().expect("it runs").kill();
+    (0..5).for_each(|_| world.pay_at(&gateway, "1"));
+    fourth.start();
+    wait("it has caught up", || {
+        let (done, wallet) = world.try_ask(3, &["wallet", "show", "alice"]);
+        done && balance(&wallet) == "26000000"
+    });
+    world.wait_stands(0, "node-4", "voting");
+    world.identical(0, 4);
+
+    // A witness.
+    let mut witness = Newcomer::join(&mut world, "witness-1", 3, &["--witness"]);
+    witness.admit(&world, &gateway);
+    witness.start();
+    world.wait_stands(0, "witness-1", "voting");
+    wait("its votes are in certificates", || {
+        world.pay_at(&gateway, "0.1");
+        let status = world.status(0);
+        let nodes = status["nodes"].as_array().expect("nodes");
+        nodes[4]["in_time"].as_u64().is_some_and(|share| share > 0)
+    });
+    world.identical(0, 4);
+    assert_eq!(world.status(4)["name"], "witness-1");
+    removed(&world, &gateway, fourth);
+    drop(witness);
+    dev.stop();
+}
+
+/// Governors take the fourth node out: it says so and ends, and neither it nor the others ever let
+/// it vote again.
+fn removed(world: &World, gateway: &str, mut fourth: Newcomer) {
+    let reason = "machine sold";
+    world.ask_at(gateway, &["cluster", "remove", "node-4", "--reason", reason]);
+    assert_eq!(world.stands(0, "node-4"), "removed");
+    let said = "governors removed this node from the cluster";
+    let mut node = fourth.node.take().expect("it ran");
+    assert!(!node.ends(), "it ends by itself, and not as after a planned stop");
+    assert!(log_says(&fourth.log, said) && log_says(&fourth.log, reason), "{}", fourth.logged());
+    world.pay_at(gateway, "1");
+    assert_eq!(world.status(0)["quorum"], 3, "three executors and a witness");
+    world.identical(0, 3);
+
+    // Once more: nobody links to it, and it finds out all the same.
+    std::fs::remove_file(&fourth.log).expect("a log");
+    fourth.start();
+    assert!(!fourth.node.take().expect("it ran").ends(), "it ends by itself again");
+    assert!(log_says(&fourth.log, said), "{}", fourth.logged());
+    assert_eq!(world.stands(0, "node-4"), "removed");
+}
