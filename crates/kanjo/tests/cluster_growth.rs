@@ -5,50 +5,9 @@
 
 mod common;
 
-use common::{Running, World, balance, find, free_port, program, sentinel, wait};
+use common::{Newcomer, Running, World, balance, sentinel, wait};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-
-/// A node that came later.
-struct Newcomer {
-    data: PathBuf,
-    log: PathBuf,
-    sentinel: Option<Running>,
-    node: Option<Running>,
-}
-
-impl Newcomer {
-    /// Makes its identity; nothing runs yet.
-    fn join(world: &mut World, name: &str, contact: usize, more: &[&str]) -> Self {
-        let data = world.dir.join(name);
-        let api = format!("http://127.0.0.1:{}", free_port());
-        let address = format!("127.0.0.1:{}", free_port());
-        let contact = world.apis[contact].clone();
-        let mut command = world.command(&["node", "join", "--name", name, "--contact", &contact]);
-        command.args(["--address", &address, "--api", &api]).args(more).arg("--data").arg(&data);
-        let output = command.output().expect("it runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        world.apis.push(api);
-        let log = data.join("node.log");
-        Self { data, log, sentinel: None, node: None }
-    }
-
-    /// Governors admit it.
-    fn admit(&self, world: &World, api: &str) {
-        let certificate = self.data.join("certificate.json");
-        let added = world.ask_at(api, &["cluster", "add", &certificate.display().to_string()]);
-        assert_eq!(find(&added, "result"), Some(&Value::from("applied")), "{added}");
-    }
-
-    fn start(&mut self) {
-        self.sentinel.get_or_insert_with(|| World::sentinel(&self.data));
-        self.node = Some(World::node(&program(), &self.data, &self.log));
-    }
-
-    fn logged(&self) -> String {
-        std::fs::read_to_string(&self.log).expect("a log")
-    }
-}
+use std::path::Path;
 
 fn start(world: &mut World) -> (Running, String) {
     let mut command = world.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
@@ -82,7 +41,7 @@ fn a_cluster_grows_and_shrinks() {
     let early = early.output().expect("it runs");
     assert!(!early.status.success(), "nobody joins unasked");
     assert!(String::from_utf8_lossy(&early.stdout).contains("not_admitted"), "{early:?}");
-    fourth.admit(&world, &gateway);
+    fourth.admit_at(&world, &gateway);
     assert_eq!(world.stands(0, "node-4"), "standby");
     assert!(!fourth.data.join("log").exists(), "it starts with nothing");
     fourth.start();
@@ -93,7 +52,7 @@ fn a_cluster_grows_and_shrinks() {
     assert_eq!(world.status(0)["quorum"], 3);
 
     // It is killed and returns.
-    fourth.node.take().expect("it runs").kill();
+    fourth.kill();
     (0..5).for_each(|_| world.pay_at(&gateway, "1"));
     fourth.start();
     wait("it has caught up", || {
@@ -105,7 +64,7 @@ fn a_cluster_grows_and_shrinks() {
 
     // A witness.
     let mut witness = Newcomer::join(&mut world, "witness-1", 3, &["--witness"]);
-    witness.admit(&world, &gateway);
+    witness.admit_at(&world, &gateway);
     witness.start();
     world.wait_stands(0, "witness-1", "voting");
     wait("its votes are in certificates", || {

@@ -132,6 +132,10 @@ fn a_rolling_upgrade_does_not_stop_the_cluster() {
     paid_before.truncate(paid_before.len() - 6);
     let paid_before: u64 = paid_before.parse().expect("whole tokens");
 
+    // The old one can't be taken away while a majority runs it.
+    let (taken, why) = nodes.world.try_ask(0, &["cluster", "disallow", &old_hash]);
+    assert!(!taken && why.to_string().contains("too_few_voters"), "{why}");
+
     // The other two, under load: the client knows all nodes, and every payment is answered.
     let (done, paid) = (AtomicBool::new(false), AtomicU64::new(0));
     let all = nodes.world.apis.join(",");

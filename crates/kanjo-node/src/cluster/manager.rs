@@ -23,6 +23,7 @@ use crossbeam_channel::Sender;
 use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
+use kanjo_proof::trust::SignedHeader;
 use kanjo_types::codec;
 use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
@@ -273,13 +274,13 @@ impl Manager {
         self.state.next_ask = Instant::now() + STUCK;
         self.cluster.repeat_votes(tip);
         let peers = (self.reachable)();
-        let request = fetch::Request::Certificates { from: tip, count: fetch::CERTIFICATES_MAX };
+        let request = fetch::Request { from: tip, count: fetch::CERTIFICATES_MAX };
         let body = Bytes::from(codec::to_bytes(&request));
         let leader = engine.leader.filter(|leader| peers.contains(leader));
         for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
             let answer = self.cluster.bus.call(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
-            if let Ok(fetch::Answer::Certificates(signed)) = codec::from_bytes(&answer)
+            if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
                 && !signed.is_empty()
             {
                 // More may be there: ask again at once.

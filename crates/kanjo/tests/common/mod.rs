@@ -1,6 +1,8 @@
 //! Clusters of processes, through the command line alone.
 #![allow(dead_code)] // Each test uses its part.
 
+pub mod load;
+
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -139,10 +141,15 @@ pub fn is_there(pid: u64) -> bool {
 }
 
 /// Waits until something is so.
-pub fn wait(what: &str, mut is_so: impl FnMut() -> bool) {
-    let give_up_at = Instant::now() + WAIT_MAX;
+pub fn wait(what: &str, is_so: impl FnMut() -> bool) {
+    wait_for(WAIT_MAX, what, is_so);
+}
+
+/// Waits for so long until something is so.
+pub fn wait_for(most: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
+    let give_up_at = Instant::now() + most;
     while !is_so() {
-        assert!(Instant::now() < give_up_at, "not within {WAIT_MAX:?}: {what}");
+        assert!(Instant::now() < give_up_at, "not within {most:?}: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -274,4 +281,57 @@ pub fn balance(wallet: &Value) -> String {
     let balances = find(wallet, "balances").unwrap_or_else(|| panic!("{wallet}"));
     let balance = balances.as_array().and_then(|all| all.first()).expect("one balance");
     balance["balance"].as_str().expect("a string").to_owned()
+}
+
+/// A node that came later.
+pub struct Newcomer {
+    pub data: PathBuf,
+    pub log: PathBuf,
+    pub sentinel: Option<Running>,
+    pub node: Option<Running>,
+}
+
+impl Newcomer {
+    /// Makes its identity; nothing runs yet.
+    pub fn join(world: &mut World, name: &str, contact: usize, more: &[&str]) -> Self {
+        let data = world.dir.join(name);
+        let api = format!("http://127.0.0.1:{}", free_port());
+        let address = format!("127.0.0.1:{}", free_port());
+        let contact = world.apis[contact].clone();
+        let mut command = world.command(&["node", "join", "--name", name, "--contact", &contact]);
+        command.args(["--address", &address, "--api", &api]).args(more).arg("--data").arg(&data);
+        let output = command.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        world.apis.push(api);
+        let log = data.join("node.log");
+        Self { data, log, sentinel: None, node: None }
+    }
+
+    /// Governors admit it.
+    pub fn admit(&self, world: &World, at: usize) {
+        self.admit_at(world, &world.apis[at]);
+    }
+
+    pub fn admit_at(&self, world: &World, api: &str) {
+        let certificate = self.data.join("certificate.json");
+        let added = world.ask_at(api, &["cluster", "add", &certificate.display().to_string()]);
+        assert_eq!(find(&added, "result"), Some(&Value::from("applied")), "{added}");
+    }
+
+    pub fn start(&mut self) {
+        self.sentinel.get_or_insert_with(|| World::sentinel(&self.data));
+        self.node = Some(World::node(&program(), &self.data, &self.log));
+    }
+
+    pub fn kill(&mut self) {
+        self.node.take().expect("it runs").kill();
+    }
+
+    pub fn stop(self) {
+        self.node.into_iter().chain(self.sentinel).for_each(Running::stop);
+    }
+
+    pub fn logged(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("a log")
+    }
 }
