@@ -96,7 +96,8 @@ fn start(temporary: &Path) -> Nodes {
     let world = &nodes.world;
     wait("a leader is known", || world.status(0)["leader"].is_u64());
     world.ask(0, &["key", "new", "alice", "--no-passphrase"]);
-    world.ask(0, &["user", "create", "alice", "--key", "alice", "--with-wallet"]);
+    let register = ["user", "create", "alice", "--key", "alice", "--with-wallet"];
+    world.ask(0, &[&register[..], &["--sponsor", "operator"]].concat());
     nodes
 }
 

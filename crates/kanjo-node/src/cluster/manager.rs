@@ -90,8 +90,8 @@ pub(crate) struct View {
     pub(super) next_ask: Instant,
     /// The node stops as planned: it does not ask for its vote again.
     pub(super) leaving: bool,
-    /// The epoch in which this node said that its program is not allowed.
-    pub(super) told_program: Option<u64>,
+    /// Did this node say that its program is not allowed?
+    pub(super) told_program: bool,
     next_measures: Instant,
     /// Another node that is to lead, and since when.
     preferred: Option<(u16, Instant)>,
@@ -105,7 +105,7 @@ impl Default for View {
             tip: (0, now),
             next_ask: now,
             leaving: false,
-            told_program: None,
+            told_program: false,
             next_measures: now,
             preferred: None,
         }

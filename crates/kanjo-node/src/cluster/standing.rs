@@ -27,6 +27,9 @@ impl Manager {
         if !membership.allows(&self.cluster.own().program) {
             return self.without_vote(engine, &membership).await;
         }
+        if std::mem::take(&mut self.state.told_program) {
+            tracing::warn!("the cluster allows this node's program now");
+        }
         let away =
             matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
         if away && !self.state.leaving {
@@ -49,11 +52,10 @@ impl Manager {
     /// A voter leaves the quorum as soon as others have shown that they make blocks final without
     /// it: before that, nobody would be helped.
     async fn without_vote(&mut self, engine: &EngineState, membership: &Membership) {
-        if self.state.told_program != Some(membership.epoch) {
-            self.state.told_program = Some(membership.epoch);
+        if !self.state.told_program {
+            self.state.told_program = true;
             let program = self.cluster.own().program;
             tracing::error!(
-                epoch = membership.epoch,
                 "this node has no vote: the cluster does not allow its program {program}. Have a \
                  governor allow it (kanjo cluster allow {program}), or start the node with a program \
                  that is allowed"

@@ -41,7 +41,9 @@ pub struct AddArgs {
     kanjo cluster readmit node-2 --reason \"memory replaced\"")]
 pub struct MemberArgs {
     /// Name of the node.
-    node: String,
+    // Not `node`: that is an option which holds everywhere.
+    #[arg(value_name = "NODE")]
+    member: String,
     /// Why; it stands in the ledger.
     #[arg(long)]
     reason: String,
@@ -89,16 +91,16 @@ pub fn add(ctx: &Context, args: &AddArgs) -> Done {
 
 /// Runs `kanjo cluster remove`.
 pub fn remove(ctx: &Context, args: &MemberArgs) -> Done {
-    let (member, reason) = (number_of(ctx, &args.node)?, args.reason.clone());
+    let (member, reason) = (number_of(ctx, &args.member)?, args.reason.clone());
     let change = MembershipChange::Remove { member, reason };
-    change_membership(ctx, change, &args.govern, &format!("{} is removed", args.node))
+    change_membership(ctx, change, &args.govern, &format!("{} is removed", args.member))
 }
 
 /// Runs `kanjo cluster readmit`.
 pub fn readmit(ctx: &Context, args: &MemberArgs) -> Done {
-    let (member, reason) = (number_of(ctx, &args.node)?, args.reason.clone());
+    let (member, reason) = (number_of(ctx, &args.member)?, args.reason.clone());
     let change = MembershipChange::Readmit { member, reason };
-    change_membership(ctx, change, &args.govern, &format!("{} is readmitted", args.node))
+    change_membership(ctx, change, &args.govern, &format!("{} is readmitted", args.member))
 }
 
 /// Runs `kanjo cluster allow`.
