@@ -96,14 +96,14 @@ impl Bearings {
     /// Does the node hear a leader? Nothing once it has ended.
     #[must_use]
     pub fn hears_leader(&self) -> Option<bool> {
-        Some(self.0.upgrade()?.hears_leader())
+        Some(self.0.upgrade()?.heard_leader().is_some())
     }
 
     /// Who belongs to the cluster now; the caller has checked the proof of it. Links and what
     /// proposals are taken follow it at once; which votes count comes from the ledger alone.
     pub fn learn(&self, membership: Arc<Membership>) {
         if let Some(cluster) = self.0.upgrade() {
-            cluster.set_membership(membership);
+            cluster.learn(membership);
         }
     }
 }

@@ -68,6 +68,9 @@ impl Handler for Router {
         let Some(routes) = self.parts.get() else {
             return Box::pin(async { Err(starting()) });
         };
+        if topic == Topic::Append {
+            routes.cluster.heard_from(from);
+        }
         match topic {
             Topic::Append | Topic::Elect | Topic::Transfer | Topic::Snapshot => {
                 routes.engine.handle(from, topic, body)

@@ -244,6 +244,9 @@ pub fn start_member(
     let cluster =
         Arc::new(ClusterState::new(me, newest, Arc::clone(&recent), bus.clone(), notice_sender));
     cluster.set_links(mesh.clone());
+    if let Some(told) = &options.membership {
+        cluster.learn(told.clone());
+    }
     cluster.set_own(Own {
         program: signer.measurement(),
         attestor: signer.status().ok().map(|status| status.attestor.name()),

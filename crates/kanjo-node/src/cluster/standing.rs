@@ -40,7 +40,7 @@ impl Manager {
     /// Ends the node once the block that removed it is final here, or known to be from elsewhere.
     fn end_removed(&self, membership: &Membership, reason: &str) {
         let is_final = self.shared.log.next_height() > membership.height;
-        if is_final || self.engine.now().leader.is_none() {
+        if is_final || self.cluster.was_told(membership.epoch) {
             let Membership { epoch, height, .. } = membership;
             self.shared.fail(format!(
                 "governors removed this node from the cluster (epoch {epoch}, block {height}): {reason}"
@@ -77,8 +77,10 @@ impl Manager {
             (Some(committed), next) => committed.saturating_sub(next) > LAG_MAX,
             (None, _) => true,
         };
-        let knows_leader = engine.leader.is_some();
-        if is_behind || !knows_leader || Instant::now() < self.state.next_ask {
+        if is_behind
+            || self.cluster.heard_leader().is_none()
+            || Instant::now() < self.state.next_ask
+        {
             return;
         }
         self.state.next_ask = Instant::now() + CALL;

@@ -22,6 +22,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 const VOTES_KEPT: usize = 64;
 /// How long links to a member that is removed stay, so that it hears of it.
 const PART_AFTER: Duration = Duration::from_secs(3);
+/// A leader that says nothing for so long is gone; many times what the engine waits.
+const LEADER_SILENT_MAX: Duration = Duration::from_secs(2);
 /// Doubts kept for the status page.
 const DOUBTS_KEPT: usize = 64;
 
@@ -82,6 +84,10 @@ pub(crate) struct ClusterState {
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
     changed: Notify,
+    /// The newest epoch that was proven to this node from elsewhere.
+    told: AtomicU64,
+    /// Who sent entries last, or said that it leads.
+    heard: Mutex<Option<(u16, Instant)>>,
     /// When links to members that were removed end.
     part_at: Mutex<Option<Instant>>,
     sentinel: Mutex<SentinelState>,
@@ -114,6 +120,8 @@ impl ClusterState {
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
             changed: Notify::new(),
+            told: AtomicU64::new(0),
+            heard: Mutex::default(),
             part_at: Mutex::default(),
             sentinel: Mutex::default(),
             doubts: Mutex::default(),
@@ -154,6 +162,17 @@ impl ClusterState {
             *self.part_at.lock() = Some(Instant::now() + PART_AFTER);
         }
         self.changed.notify_one();
+    }
+
+    /// Takes a membership that was proven to this node and that it may not have executed.
+    pub(crate) fn learn(&self, membership: Arc<Membership>) {
+        self.told.fetch_max(membership.epoch, Ordering::AcqRel);
+        self.set_membership(membership);
+    }
+
+    /// Was this epoch, or a later one, proven to this node from elsewhere?
+    pub(crate) fn was_told(&self, epoch: u64) -> bool {
+        self.told.load(Ordering::Acquire) >= epoch
     }
 
     /// Ends the links to members that were removed, once they had time to hear of it.
@@ -205,9 +224,19 @@ impl ClusterState {
         left.await.map_err(|_| gone())?
     }
 
-    /// Is there a leader, as far as this node hears?
-    pub(crate) fn hears_leader(&self) -> bool {
-        self.engine().is_some_and(|engine| engine.now().leader.is_some())
+    /// A member sent entries, or that it leads.
+    pub(crate) fn heard_from(&self, member: u16) {
+        *self.heard.lock() = Some((member, Instant::now()));
+    }
+
+    /// Who leads, if it is this node or was heard of late. The engine names the last leader also
+    /// when that is gone, until there is another one.
+    pub(crate) fn heard_leader(&self) -> Option<u16> {
+        let leader = self.engine()?.now().leader?;
+        let is_heard =
+            |(member, at): (u16, Instant)| member == leader && at.elapsed() < LEADER_SILENT_MAX;
+        let leads = leader == self.me && self.leading_term.load(Ordering::Acquire) != 0;
+        (leads || self.heard.lock().is_some_and(is_heard)).then_some(leader)
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {

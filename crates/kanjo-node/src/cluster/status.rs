@@ -109,7 +109,7 @@ fn of_member(shared: &Shared, cluster: &ClusterState) -> ClusterStatus {
         role: engine.as_ref().map_or(EngineRole::Stopped, |engine| role(engine.role)),
         stopped: engine.as_ref().and_then(|engine| engine.stopped.clone()),
         term: engine.as_ref().map_or(0, |engine| engine.term),
-        leader: engine.as_ref().and_then(|engine| engine.leader),
+        leader: cluster.heard_leader(),
         epoch: membership.epoch,
         epoch_height: membership.height,
         quorum: membership.quorum(),
