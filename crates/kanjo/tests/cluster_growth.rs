@@ -7,7 +7,9 @@ mod common;
 
 use common::{Newcomer, Running, World, balance, sentinel, signal, wait};
 use serde_json::Value;
-use std::path::Path;
+
+/// What a removed node says.
+const REMOVED: &str = "governors removed this node from the cluster";
 
 fn start(world: &mut World) -> (Running, String) {
     let mut command = world.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
@@ -19,11 +21,6 @@ fn start(world: &mut World) -> (Running, String) {
     let gateway = text(&dev.told["gateway"]);
     assert_eq!(dev.told["api"], dev.told["gateway"], "clients are pointed at the gateway");
     (dev, gateway)
-}
-
-/// Does the log of the node show this?
-fn log_says(log: &Path, what: &str) -> bool {
-    std::fs::read_to_string(log).is_ok_and(|text| text.contains(what))
 }
 
 #[test]
@@ -75,6 +72,16 @@ fn a_cluster_grows_and_shrinks() {
     let third = dev.told["nodes"][2]["pid"].as_u64().expect("a process");
     signal("-KILL", third);
     world.pay_at(&gateway, "1");
+    world.wait_stands(0, "node-3", "ejected");
+
+    // Removed while it is away: no link tells it, and it finds out all the same.
+    witness.kill();
+    world.ask_at(&gateway, &["cluster", "remove", "witness-1", "--reason", "no longer needed"]);
+    witness.start();
+    assert!(!witness.node.take().expect("it ran").ends(), "it ends by itself");
+    assert!(witness.says(REMOVED), "{}", witness.logged());
+    world.pay_at(&gateway, "1");
+    world.identical_without(0, 2, "node-3");
     witness.stop();
     dev.stop();
 }
@@ -85,18 +92,17 @@ fn removed(world: &World, gateway: &str, mut fourth: Newcomer) {
     let reason = "machine sold";
     world.ask_at(gateway, &["cluster", "remove", "node-4", "--reason", reason]);
     assert_eq!(world.stands(0, "node-4"), "removed");
-    let said = "governors removed this node from the cluster";
     let mut node = fourth.node.take().expect("it ran");
     assert!(!node.ends(), "it ends by itself, and not as after a planned stop");
-    assert!(log_says(&fourth.log, said) && log_says(&fourth.log, reason), "{}", fourth.logged());
+    assert!(fourth.says(REMOVED) && fourth.says(reason), "{}", fourth.logged());
     world.pay_at(gateway, "1");
     assert_eq!(world.status(0)["quorum"], 3, "three executors and a witness");
     world.identical(0, 3);
 
-    // Once more: nobody links to it, and it finds out all the same.
+    // Nor does it come back.
     std::fs::remove_file(&fourth.log).expect("a log");
     fourth.start();
     assert!(!fourth.node.take().expect("it ran").ends(), "it ends by itself again");
-    assert!(log_says(&fourth.log, said), "{}", fourth.logged());
+    assert!(fourth.says(REMOVED), "{}", fourth.logged());
     assert_eq!(world.stands(0, "node-4"), "removed");
 }

@@ -68,7 +68,8 @@ impl Handler for Router {
         let Some(routes) = self.parts.get() else {
             return Box::pin(async { Err(starting()) });
         };
-        if topic == Topic::Append {
+        // Entries, or heartbeats; candidates are told apart by the engine, which names the leader.
+        if matches!(topic, Topic::Append | Topic::Elect) {
             routes.cluster.heard_from(from);
         }
         match topic {

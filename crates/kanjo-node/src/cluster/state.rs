@@ -86,8 +86,8 @@ pub(crate) struct ClusterState {
     changed: Notify,
     /// The newest epoch that was proven to this node from elsewhere.
     told: AtomicU64,
-    /// Who sent entries last, or said that it leads.
-    heard: Mutex<Option<(u16, Instant)>>,
+    /// When members sent something of the engine's last.
+    heard: Mutex<BTreeMap<u16, Instant>>,
     /// When links to members that were removed end.
     part_at: Mutex<Option<Instant>>,
     sentinel: Mutex<SentinelState>,
@@ -224,19 +224,18 @@ impl ClusterState {
         left.await.map_err(|_| gone())?
     }
 
-    /// A member sent entries, or that it leads.
+    /// A member sent something of the engine's.
     pub(crate) fn heard_from(&self, member: u16) {
-        *self.heard.lock() = Some((member, Instant::now()));
+        self.heard.lock().insert(member, Instant::now());
     }
 
     /// Who leads, if it is this node or was heard of late. The engine names the last leader also
     /// when that is gone, until there is another one.
     pub(crate) fn heard_leader(&self) -> Option<u16> {
         let leader = self.engine()?.now().leader?;
-        let is_heard =
-            |(member, at): (u16, Instant)| member == leader && at.elapsed() < LEADER_SILENT_MAX;
+        let is_heard = |at: &Instant| at.elapsed() < LEADER_SILENT_MAX;
         let leads = leader == self.me && self.leading_term.load(Ordering::Acquire) != 0;
-        (leads || self.heard.lock().is_some_and(is_heard)).then_some(leader)
+        (leads || self.heard.lock().get(&leader).is_some_and(is_heard)).then_some(leader)
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {
