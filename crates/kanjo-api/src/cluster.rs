@@ -135,6 +135,13 @@ pub struct NodeView {
     /// What its sentinel gave as evidence when this node asked for it.
     #[serde(default)]
     pub evidence: Option<EvidenceView>,
+    /// SHA-256 of its program, as its sentinel measured it and it told.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub program: Option<Hash>,
+    /// May nodes run this program? Votes of one that may not count nowhere, whatever it tells.
+    #[serde(default)]
+    pub allowed: Option<bool>,
 }
 
 /// What a member's sentinel says of itself, as judged by the node that answers.

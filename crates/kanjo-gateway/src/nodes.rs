@@ -45,6 +45,8 @@ pub struct Leader {
 struct Known {
     nodes: Vec<(Arc<str>, Seen)>,
     leader: Option<Arc<str>>,
+    /// The last one that was known.
+    led: Option<Arc<str>>,
 }
 
 /// The nodes that a gateway was given, as they were seen last.
@@ -62,7 +64,7 @@ impl Nodes {
         let fresh = Seen { is_up: true, is_ready: true, executes: true, ..Seen::default() };
         let nodes = urls.iter().map(|url| (Arc::from(url.as_str()), fresh.clone())).collect();
         Self {
-            known: RwLock::new(Known { nodes, leader: None }),
+            known: RwLock::new(Known { nodes, leader: None, led: None }),
             turn: AtomicUsize::new(0),
             leader_changes: AtomicU64::new(0),
         }
@@ -94,13 +96,13 @@ impl Nodes {
             let given = known.nodes.iter().find(|(_, seen)| is_it(seen));
             given.map_or_else(|| leader.api.clone(), |(url, _)| url.clone())
         });
-        if leader.is_some() && leader != known.leader {
+        // A leader that was given up and is named again is no other one.
+        if leader.is_some() && leader != known.led {
             tracing::info!(leader = leader.as_deref(), "leader");
             self.leader_changes.fetch_add(1, Ordering::Relaxed);
-            known.leader = leader;
-        } else if leader.is_none() {
-            known.leader = None;
+            known.led.clone_from(&leader);
         }
+        known.leader = leader;
     }
 }
 

@@ -51,4 +51,4 @@ mod writer;
 pub use cluster::{MemberOptions, start_member};
 pub use config::Config;
 pub use kanjo_consensus::engine::EngineConfig;
-pub use node::{Ended, RunningNode, StartError, StopError, start, start_with};
+pub use node::{Bearings, Ended, RunningNode, StartError, StopError, start, start_with};

@@ -30,8 +30,8 @@ use kanjo_types::{ChainId, Hash};
 use parking_lot::RwLock;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{broadcast, watch};
@@ -85,6 +85,27 @@ pub struct RunningNode {
     stages: Vec<(&'static str, JoinHandle<()>)>,
     background: Vec<(&'static str, JoinHandle<()>)>,
     member: Option<MemberThreads>,
+}
+
+/// Tells a member where it stands. A node that was away while members came that it does not know, or
+/// that was removed, can't hear that over its links: those know each other by the membership.
+#[derive(Clone)]
+pub struct Bearings(Weak<ClusterState>);
+
+impl Bearings {
+    /// Does the node hear a leader? Nothing once it has ended.
+    #[must_use]
+    pub fn hears_leader(&self) -> Option<bool> {
+        Some(self.0.upgrade()?.heard_leader().is_some())
+    }
+
+    /// Who belongs to the cluster now; the caller has checked the proof of it. Links and what
+    /// proposals are taken follow it at once; which votes count comes from the ledger alone.
+    pub fn learn(&self, membership: Arc<Membership>) {
+        if let Some(cluster) = self.0.upgrade() {
+            cluster.learn(membership);
+        }
+    }
 }
 
 /// Why a node stopped by itself.
@@ -419,6 +440,12 @@ impl RunningNode {
     #[must_use]
     pub fn membership(&self) -> Option<Arc<Membership>> {
         self.shared.cluster.as_ref().map(|cluster| cluster.membership())
+    }
+
+    /// In a cluster: for whoever tells this node of memberships that it could not hear of itself.
+    #[must_use]
+    pub fn bearings(&self) -> Option<Bearings> {
+        self.shared.cluster.as_ref().map(|cluster| Bearings(Arc::downgrade(cluster)))
     }
 
     /// In a cluster: leaves the quorum, so that a stop that follows is a planned one. The others go

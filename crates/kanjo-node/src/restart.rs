@@ -366,6 +366,7 @@ fn restore(
         }
     }
     let start = needs_from.iter().copied().min().unwrap_or(0).min(tip_height);
+    tracing::info!(from = start, to = tip_height, "putting the log's rows in place");
     let mut last = None;
     for height in start..=tip_height {
         let block = blocks.read(height)?;

@@ -163,6 +163,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_takes_the_name_of_an_option_that_holds_everywhere() {
+        fn visit(command: &clap::Command, everywhere: &[String], taken: &mut Vec<String>) {
+            for positional in command.get_positionals() {
+                let name = positional.get_id().to_string();
+                if everywhere.contains(&name) {
+                    taken.push(format!("{} {name}", command.get_name()));
+                }
+            }
+            command.get_subcommands().for_each(|sub| visit(sub, everywhere, taken));
+        }
+        let command = Cli::command();
+        let global = command.get_arguments().filter(|option| option.is_global_set());
+        let everywhere: Vec<String> = global.map(|option| option.get_id().to_string()).collect();
+        assert!(everywhere.contains(&"node".to_owned()), "{everywhere:?}");
+        let mut taken = Vec::new();
+        visit(&command, &everywhere, &mut taken);
+        assert!(taken.is_empty(), "{taken:?}");
+    }
+
+    #[test]
     fn global_options_may_stand_anywhere() {
         let cli = Cli::try_parse_from(["kanjo", "block", "list", "--json", "--node", "http://a:1"]);
         let cli = cli.expect("parses");

@@ -26,6 +26,8 @@ pub struct Context {
     /// Was the home named, rather than the default taken?
     pub home_given: bool,
     node: String,
+    /// Was the node named on the command line?
+    node_given: bool,
     passphrase_file: Option<PathBuf>,
 }
 
@@ -43,6 +45,7 @@ impl Context {
     /// The context of a command line.
     pub fn new(global: Global) -> Done<Self> {
         let from_env = std::env::var("KANJO_NODE").ok().filter(|url| !url.is_empty());
+        let node_given = global.node.is_some();
         let node = global.node.or(from_env).unwrap_or_else(|| NODE_DEFAULT.to_owned());
         let home_env = std::env::var_os("KANJO_HOME").is_some_and(|home| !home.is_empty());
         Ok(Self {
@@ -50,6 +53,7 @@ impl Context {
             home_given: global.home.is_some() || home_env,
             home: Home::choose(global.home)?,
             node,
+            node_given,
             passphrase_file: global.passphrase_file,
         })
     }
@@ -61,6 +65,7 @@ impl Context {
             home,
             home_given: true,
             node: self.node.clone(),
+            node_given: self.node_given,
             passphrase_file: self.passphrase_file.clone(),
         }
     }
@@ -83,7 +88,8 @@ impl Context {
 
     /// Prints a command to type next.
     pub fn next(&self, command: &str) {
-        text::line(&text::dim(&format!("Next: {}{command}", self.program_with_home())));
+        let node = if self.node_given { format!("--node {} ", self.node) } else { String::new() };
+        text::line(&text::dim(&format!("Next: {}{node}{command}", self.program_with_home())));
     }
 
     /// The node.

@@ -13,6 +13,7 @@
 mod attestor;
 mod attributes;
 mod author;
+mod bearings;
 mod bench;
 mod cli;
 mod commands;

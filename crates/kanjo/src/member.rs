@@ -11,8 +11,10 @@
 //! the node's data unless told otherwise.
 
 use crate::attestor::AttestorChoice;
+use crate::bearings::Asking;
 use crate::fail::{Done, Fail};
 use kanjo_api::cluster::NodeRole;
+use kanjo_client::Client;
 use kanjo_link::keys::LinkKey;
 use kanjo_node::MemberOptions;
 use kanjo_proof::Trust;
@@ -240,23 +242,27 @@ impl MemberFile {
         let Some(contact) = self.contact.as_ref().filter(|_| !is_mine(&first)) else {
             return Ok(None);
         };
-        let path = memberships_path(dir);
-        let kept: Vec<MembershipProof> = match fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|error| Fail::file(&path, error))?,
-            Err(_) => Vec::new(),
-        };
+        let kept = kept(dir)?;
         let mut trust = Trust::new(genesis).map_err(|error| Fail::new("genesis", error))?;
         learn(&mut trust, &kept)?;
         let newest = |trust: &Trust| trust.membership(trust.epoch()).cloned();
         if let Some(known) = newest(&trust).filter(|known| is_mine(known)) {
             return Ok(Some(known));
         }
-        let proofs = fetch(contact, &mut trust, kept)?;
-        write(&path, &proofs)?;
+        let proofs = fetch(&Client::new(contact)?, &mut trust, kept)?;
+        keep(dir, &proofs)?;
         match newest(&trust).filter(|known| is_mine(known)) {
             Some(known) => Ok(Some(known)),
             None => Err(not_admitted(&self.certificate.name, dir)),
         }
+    }
+}
+
+impl MemberFile {
+    /// Who to ask where this node stands when it hears no leader.
+    pub fn asking(&self, dir: &Path, genesis: &Genesis) -> Option<Asking> {
+        let told = kept(dir).unwrap_or_default();
+        Asking::new(genesis, &told, self.certificate.vote_key, self.contact.clone())
     }
 }
 
@@ -273,11 +279,10 @@ fn learn(trust: &mut Trust, proofs: &[MembershipProof]) -> Done {
 
 /// The memberships after those that are known, from a node; each is checked.
 pub fn fetch(
-    contact: &str,
+    client: &Client,
     trust: &mut Trust,
     mut proofs: Vec<MembershipProof>,
 ) -> Done<Vec<MembershipProof>> {
-    let client = kanjo_client::Client::new(contact)?;
     loop {
         let more: Vec<MembershipProof> = client.membership_proofs(trust.epoch())?;
         if more.is_empty() {
@@ -289,6 +294,15 @@ pub fn fetch(
             return Err(Fail::new("bad_answer", "the contact repeats memberships"));
         }
         proofs.extend(more);
+    }
+}
+
+/// The proofs of memberships in the directory of a member.
+fn kept(dir: &Path) -> Done<Vec<MembershipProof>> {
+    let path = memberships_path(dir);
+    match fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).map_err(|error| Fail::file(&path, error)),
+        Err(_) => Ok(Vec::new()),
     }
 }
 

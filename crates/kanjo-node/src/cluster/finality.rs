@@ -397,7 +397,7 @@ impl Finality {
         pending.permit = None;
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
         let epoch = membership.epoch;
-        let is_voter = membership.member(self.cluster.me).is_some_and(|me| me.votes());
+        let is_voter = self.has_vote(&membership);
         // A witness finds no header of its own: it follows the executors.
         let header = (!self.cluster.is_witness).then_some(hash);
         let events = self.ballots.expect(height, Expected { header, challenge, membership });
@@ -408,6 +408,13 @@ impl Finality {
             let _ = self.signer.send(ToSign::Vote { epoch, height, header: hash, challenge });
         }
         true
+    }
+
+    /// Would a vote of this node count? With a program that is not allowed it would not, and be held
+    /// against it.
+    fn has_vote(&self, membership: &Membership) -> bool {
+        membership.member(self.cluster.me).is_some_and(|me| me.votes())
+            && membership.allows(&self.cluster.own().program)
     }
 
     // ---- Votes ----
@@ -465,7 +472,7 @@ impl Finality {
     fn witness_signs(&mut self, height: u64, header: Hash) {
         let Some(membership) = self.state.membership_at(height) else { return };
         let epoch = membership.epoch;
-        if membership.member(self.cluster.me).is_none_or(|me| !me.votes()) {
+        if !self.has_vote(membership) {
             return;
         }
         let Some(pending) = self.state.pending.get(&height) else { return };

@@ -89,6 +89,10 @@ impl Handler for Router {
         let Some(routes) = self.parts.get() else {
             return Box::pin(async { Err(starting()) });
         };
+        // Entries, or heartbeats; candidates are told apart by the engine, which names the leader.
+        if matches!(topic, Topic::Append | Topic::Elect) {
+            routes.cluster.heard_from(from);
+        }
         match topic {
             Topic::Append | Topic::Elect | Topic::Transfer | Topic::Snapshot => {
                 routes.engine.handle(from, topic, body)

@@ -4,8 +4,8 @@
 //! ```text
 //!  membership (ledger) ≠ voters (engine)   leader: pause, change the engine's voters, go on
 //!  voter unreachable for the set time      leader: ask the others; a majority agrees: Eject
-//!  own status left, ejected, standby       caught up: sign Return, send it to the leader
 //!  committed, computed, not certified      repeat own votes, fetch certificates
+//!  own standing                            [`super::standing`]
 //! ```
 //! Everything that changes the membership is a notice that the ledger checks; this is only who
 //! asks.
@@ -23,6 +23,7 @@ use crossbeam_channel::Sender;
 use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
+use kanjo_proof::trust::SignedHeader;
 use kanjo_types::codec;
 use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
@@ -32,21 +33,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// How often the manager looks.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// How long a call to another member may take.
-const CALL: Duration = Duration::from_secs(2);
+pub(super) const CALL: Duration = Duration::from_secs(2);
 /// A height that is committed and not final for so long has lost votes.
 const STUCK: Duration = Duration::from_millis(300);
 /// How long a pause of block making may last.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How long another node must have been the better leader.
 const PREFERRED_FOR: Duration = Duration::from_secs(10);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = Duration::from_secs(15);
 /// Clients wait for an engine that stands still no longer than this.
 const LET_GO: Duration = Duration::from_secs(2);
-/// A node this close to the leader's log may vote.
-const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
 pub(crate) enum ToManager {
@@ -90,9 +89,11 @@ pub(crate) struct View {
     unreachable: BTreeMap<u16, Instant>,
     /// The newest final height and since when.
     tip: (u64, Instant),
-    next_ask: Instant,
+    pub(super) next_ask: Instant,
     /// The node stops as planned: it does not ask for its vote again.
-    leaving: bool,
+    pub(super) leaving: bool,
+    /// Did this node say that its program is not allowed?
+    pub(super) told_program: bool,
     next_measures: Instant,
     /// Another node that is to lead, and since when.
     preferred: Option<(u16, Instant)>,
@@ -108,6 +109,7 @@ impl Default for View {
             tip: (0, now),
             next_ask: now,
             leaving: false,
+            told_program: false,
             next_measures: now,
             preferred: None,
             stands_still: None,
@@ -179,11 +181,12 @@ impl Manager {
             self.align_voters(&engine).await;
             self.eject().await;
         }
-        self.come_back(&engine).await;
+        self.cluster.part_with_removed();
+        self.watch_own(&engine).await;
     }
 
     /// An engine that ends before the node was told to is broken.
-    fn watch_engine(&self, engine: &EngineState) {
+    pub(super) fn watch_engine(&self, engine: &EngineState) {
         if let Some(reason) = &engine.stopped
             && matches!(self.shared.health(), Health::Running | Health::StorageFull)
         {
@@ -295,13 +298,13 @@ impl Manager {
         self.state.next_ask = Instant::now() + STUCK;
         self.cluster.repeat_votes(tip);
         let peers = (self.reachable)();
-        let request = fetch::Request::Certificates { from: tip, count: fetch::CERTIFICATES_MAX };
+        let request = fetch::Request { from: tip, count: fetch::CERTIFICATES_MAX };
         let body = Bytes::from(codec::to_bytes(&request));
         let leader = engine.leader.filter(|leader| peers.contains(leader));
         for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
             let answer = self.cluster.bus.call(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
-            if let Ok(fetch::Answer::Certificates(signed)) = codec::from_bytes(&answer)
+            if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
                 && !signed.is_empty()
             {
                 // More may be there: ask again at once.
@@ -372,7 +375,7 @@ impl Manager {
         }
     }
 
-    async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
+    pub(super) async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
         let reachable = (self.reachable)();
         let progress = self.engine.now().progress;
         let best = voters.iter().filter(|voter| reachable.contains(voter));
@@ -385,7 +388,7 @@ impl Manager {
     }
 
     /// No blocks are made from here on, and all that were are committed.
-    async fn pause(&self) -> bool {
+    pub(super) async fn pause(&self) -> bool {
         let _ = self.sequencer.send(ToSequencer::Pause);
         let (reply, drained) = oneshot::channel();
         if self.sequencer.send(ToSequencer::Mark(reply)).is_err() {
@@ -437,7 +440,7 @@ impl Manager {
         let _ = self.sequencer.send(ToSequencer::Notice(notice, statements));
     }
 
-    async fn sign(&self, epoch: u64, notice: &Notice) -> Result<Statement, String> {
+    pub(super) async fn sign(&self, epoch: u64, notice: &Notice) -> Result<Statement, String> {
         let (reply, answer) = oneshot::channel();
         let notice = Box::new(notice.clone());
         self.signer
@@ -473,10 +476,8 @@ impl Manager {
         }
     }
 
-    // ---- Coming back and leaving ----
-
     /// Brings a notice to the ledger, by way of the leader.
-    async fn bring(&mut self, notice: Notice, statements: Vec<Statement>) {
+    pub(super) async fn bring(&mut self, notice: Notice, statements: Vec<Statement>) {
         let engine = self.engine.now();
         if engine.role == Role::Leader {
             let _ = self.sequencer.try_send(ToSequencer::Notice(notice, statements));
@@ -487,68 +488,5 @@ impl Manager {
         if let Err(error) = self.cluster.bus.call(leader, Topic::Notices, body, CALL).await {
             tracing::info!(%error, "the leader did not take a notice");
         }
-    }
-
-    async fn come_back(&mut self, engine: &EngineState) {
-        let membership = self.cluster.membership();
-        let Some(me) = membership.member(self.cluster.me) else { return };
-        let away =
-            matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
-        let is_behind = match (engine.committed, self.shared.log.next_height()) {
-            (Some(committed), next) => committed.saturating_sub(next) > LAG_MAX,
-            (None, _) => true,
-        };
-        let knows_leader = engine.leader.is_some();
-        if self.state.leaving || !away || is_behind || !knows_leader {
-            return;
-        }
-        if Instant::now() < self.state.next_ask {
-            return;
-        }
-        self.state.next_ask = Instant::now() + CALL;
-        let notice = Notice::Return { member: self.cluster.me };
-        match self.sign(membership.epoch, &notice).await {
-            Ok(statement) => self.bring(notice, vec![statement]).await,
-            Err(error) => tracing::warn!(%error, "the sentinel signs no return"),
-        }
-    }
-
-    /// Leaves the quorum before a planned stop: hands leadership over, signs the notice, and waits
-    /// until the others go on without it.
-    async fn leave(&mut self) -> Result<(), String> {
-        self.state.leaving = true;
-        let give_up_at = Instant::now() + PAUSE_MAX;
-        while Instant::now() < give_up_at {
-            let membership = self.cluster.membership();
-            let me = self.cluster.me;
-            let is_voter = membership.member(me).is_some_and(|member| member.votes());
-            let voters: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
-            let executors = membership.voters().filter(|(_, member)| member.executes());
-            let is_last = executors.filter(|(number, _)| *number != me).count() == 0;
-            let engine = self.engine.now();
-            if is_last {
-                return Ok(());
-            }
-            let is_out = !engine.voters.iter().any(|set| set.contains(&me));
-            if !is_voter && (is_out || engine.role != Role::Leader) {
-                return Ok(());
-            }
-            if engine.role == Role::Leader {
-                let others: BTreeSet<u16> = voters.iter().copied().filter(|n| *n != me).collect();
-                if self.pause().await {
-                    self.hand_over(&others).await;
-                }
-            } else if is_voter {
-                let notice = Notice::Leave { member: me };
-                let statement = self.sign(membership.epoch, &notice).await?;
-                self.bring(notice, vec![statement]).await;
-            }
-            for _ in 0..5 {
-                tokio::time::sleep(TICK).await;
-                self.watch_engine(&self.engine.now());
-            }
-        }
-        Err("the cluster did not take the notice of leaving in time; stopping all the same"
-            .to_owned())
     }
 }

@@ -87,6 +87,7 @@ impl Measured {
             in_time: self.in_time(&voters),
             doubted: doubted.into_iter().collect(),
             takes: cluster.takes(),
+            program: cluster.own().program,
         };
         cluster.bus.publish(Topic::Measures, Bytes::from(codec::to_bytes(&own)));
         self.by_node.lock().insert(cluster.me, (Instant::now(), own));

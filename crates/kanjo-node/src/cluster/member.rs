@@ -8,8 +8,9 @@ use crate::cluster::keeper::Keeper;
 use crate::cluster::manager::{Manager, ToManager, View};
 use crate::cluster::replayer::Replayer;
 use crate::cluster::signing::{SentinelNotary, Signing, ToSign};
+use crate::cluster::state::{Own, peers};
 use crate::cluster::validity::Listener;
-use crate::cluster::{ClusterState, measures, state::Own, validity};
+use crate::cluster::{ClusterState, measures, validity};
 use crate::config::Config;
 use crate::data;
 use crate::flow::Flow;
@@ -27,7 +28,7 @@ use kanjo_consensus::log::LogParts;
 use kanjo_ledger::chain::Chain;
 use kanjo_link::bus::{BoxFuture, Bus};
 use kanjo_link::keys::LinkKey;
-use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig, Peer};
+use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig};
 use kanjo_proof::merkle::Frontier;
 use kanjo_sentinel::client::Signer;
 use kanjo_store::disk::Disk;
@@ -172,19 +173,6 @@ impl ProposalCheck for SignedBySentinel {
     }
 }
 
-/// Other members to link to.
-pub(crate) fn peers(membership: &Membership, me: u16) -> Vec<Peer> {
-    let others = membership.numbered().filter(|(number, member)| {
-        *number != me && member.status != kanjo_types::membership::MemberStatus::Removed
-    });
-    let peer = |(number, member): (u16, &kanjo_types::membership::Member)| Peer {
-        number,
-        key: member.certificate.link_key,
-        address: member.certificate.address.clone(),
-    };
-    others.map(peer).collect()
-}
-
 fn find<'a>(membership: &'a Membership, vote_key: &[u8; 32]) -> Option<(u16, &'a Member)> {
     membership.numbered().find(|(_, member)| member.certificate.vote_key == *vote_key)
 }
@@ -247,7 +235,7 @@ pub fn start_member(
         me,
         key: link_key,
         listen,
-        peers: peers(&newest, me),
+        peers: peers(&newest, me, &[]),
         limits: MeshLimits::default(),
     };
     let mesh = links_runtime
@@ -258,6 +246,9 @@ pub fn start_member(
     let cluster =
         Arc::new(ClusterState::new(me, newest, Arc::clone(&recent), bus.clone(), notice_sender));
     cluster.set_links(mesh.clone());
+    if let Some(told) = &options.membership {
+        cluster.learn(told.clone());
+    }
     cluster.set_own(Own {
         program: signer.measurement(),
         attestor: signer.status().ok().map(|status| status.attestor.name()),

@@ -23,6 +23,7 @@ mod member;
 pub(crate) mod replayer;
 pub(crate) mod roles;
 mod signing;
+mod standing;
 mod state;
 pub(crate) mod status;
 mod validity;

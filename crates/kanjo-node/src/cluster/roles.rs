@@ -17,6 +17,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_api::cluster::NodeRole;
+use kanjo_types::Hash;
 use kanjo_types::membership::{Member, Membership};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub(crate) struct Measures {
     pub doubted: Vec<u16>,
     /// Roles it takes by configuration, as a mask by position in [`NodeRole::ALL`]; nothing: any.
     pub takes: Option<u8>,
+    /// SHA-256 of its program. For people alone: votes prove it.
+    pub program: Hash,
 }
 
 impl Measures {

@@ -4,14 +4,13 @@ use crate::blocks::Recent;
 use crate::cluster::evidence::Findings;
 use crate::cluster::manager::ToManager;
 use crate::cluster::measures::Measured;
-use crate::cluster::member::peers;
 use crate::cluster::validity::Heard;
 use kanjo_consensus::engine::Engine;
 use kanjo_consensus::vote::{SignedVote, encode_votes};
 use kanjo_link::bus::{Bus, Topic};
-use kanjo_link::mesh::Mesh;
+use kanjo_link::mesh::{Mesh, Peer};
 use kanjo_proof::trust::SignedHeader;
-use kanjo_types::membership::{Membership, Notice};
+use kanjo_types::membership::{Member, MemberStatus, Membership, Notice};
 use kanjo_types::{Certificate, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
@@ -23,6 +22,10 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
+/// How long links to a member that is removed stay, so that it hears of it.
+const PART_AFTER: Duration = Duration::from_secs(3);
+/// A leader that says nothing for so long is gone; many times what the engine waits.
+const LEADER_SILENT_MAX: Duration = Duration::from_secs(2);
 /// Doubts kept for the status page.
 const DOUBTS_KEPT: usize = 64;
 
@@ -56,6 +59,23 @@ pub(crate) fn age_ms(at: Instant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Other members to link to; `going` were removed and have not been told for long.
+pub(crate) fn peers(membership: &Membership, me: u16, going: &[u16]) -> Vec<Peer> {
+    let others = membership.numbered().filter(|(number, member)| {
+        *number != me && (!is_removed(member) || going.contains(number))
+    });
+    let peer = |(number, member): (u16, &Member)| Peer {
+        number,
+        key: member.certificate.link_key,
+        address: member.certificate.address.clone(),
+    };
+    others.map(peer).collect()
+}
+
+fn is_removed(member: &Member) -> bool {
+    member.status == MemberStatus::Removed
+}
+
 /// See the [module](self).
 pub(crate) struct ClusterState {
     /// This member's number.
@@ -71,6 +91,12 @@ pub(crate) struct ClusterState {
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
     changed: Notify,
+    /// The newest epoch that was proven to this node from elsewhere.
+    told: AtomicU64,
+    /// When members sent something of the engine's last.
+    engine_heard: Mutex<BTreeMap<u16, Instant>>,
+    /// When links to members that were removed end.
+    part_at: Mutex<Option<Instant>>,
     sentinel: Mutex<SentinelState>,
     /// The engine stands still: it waits for a sentinel that is away.
     signing_waits: watch::Sender<bool>,
@@ -107,6 +133,9 @@ impl ClusterState {
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
             changed: Notify::new(),
+            told: AtomicU64::new(0),
+            engine_heard: Mutex::default(),
+            part_at: Mutex::default(),
             sentinel: Mutex::default(),
             signing_waits: watch::Sender::new(false),
             doubts: Mutex::default(),
@@ -130,15 +159,47 @@ impl ClusterState {
     /// An older one than is known, as when a node that was told the newest catches up, changes
     /// nothing.
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
-        if membership.epoch < self.membership.read().epoch {
-            return;
-        }
+        let before = {
+            let mut newest = self.membership.write();
+            if membership.epoch < newest.epoch {
+                return;
+            }
+            std::mem::replace(&mut *newest, membership.clone())
+        };
         tracing::info!(epoch = membership.epoch, "membership");
+        let stood = |number: &u16| before.member(*number).is_some_and(|member| !is_removed(member));
+        let removed = membership.numbered().filter(|(_, member)| is_removed(member));
+        let going: Vec<u16> =
+            removed.map(|(number, _)| number).filter(|number| stood(number)).collect();
         if let Some(links) = self.links() {
-            links.set_peers(peers(&membership, self.me));
+            links.set_peers(peers(&membership, self.me, &going));
         }
-        *self.membership.write() = membership;
+        if !going.is_empty() {
+            *self.part_at.lock() = Some(Instant::now() + PART_AFTER);
+        }
         self.changed.notify_one();
+    }
+
+    /// Takes a membership that was proven to this node and that it may not have executed.
+    pub(crate) fn learn(&self, membership: Arc<Membership>) {
+        self.told.fetch_max(membership.epoch, Ordering::AcqRel);
+        self.set_membership(membership);
+    }
+
+    /// Was this epoch, or a later one, proven to this node from elsewhere?
+    pub(crate) fn was_told(&self, epoch: u64) -> bool {
+        self.told.load(Ordering::Acquire) >= epoch
+    }
+
+    /// Ends the links to members that were removed, once they had time to hear of it.
+    pub(crate) fn part_with_removed(&self) {
+        let mut part_at = self.part_at.lock();
+        if part_at.is_some_and(|at| at <= Instant::now()) {
+            *part_at = None;
+            if let Some(links) = self.links() {
+                links.set_peers(peers(&self.membership(), self.me, &[]));
+            }
+        }
     }
 
     /// Waits for the next change of the membership; for one that waits.
@@ -177,6 +238,22 @@ impl ClusterState {
         let manager = self.manager.get().ok_or_else(gone)?;
         manager.send(ToManager::Leave(reply)).map_err(|_| gone())?;
         left.await.map_err(|_| gone())?
+    }
+
+    /// A member sent something of the engine's.
+    pub(crate) fn heard_from(&self, member: u16) {
+        self.engine_heard.lock().insert(member, Instant::now());
+    }
+
+    /// Who leads, if it is this node or was heard of late. The engine names the last leader also
+    /// when that is gone, until there is another one.
+    pub(crate) fn heard_leader(&self) -> Option<u16> {
+        let leader = self.engine()?.now().leader?;
+        let is_heard = |at: &Instant| at.elapsed() < LEADER_SILENT_MAX;
+        let leads = leader == self.me
+            && self.leading_term.load(Ordering::Acquire) != 0
+            && !self.signing_waits();
+        (leads || self.engine_heard.lock().get(&leader).is_some_and(is_heard)).then_some(leader)
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Mesh>> {

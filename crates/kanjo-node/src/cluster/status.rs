@@ -41,6 +41,8 @@ fn view(number: u16, member: &Member) -> NodeView {
         disk_free: None,
         in_time: None,
         evidence: None,
+        program: None,
+        allowed: None,
     }
 }
 
@@ -127,8 +129,6 @@ fn of_member(shared: &Shared, cluster: &ClusterState) -> ClusterStatus {
     });
     let voters = engine.iter().flat_map(|engine| &engine.voters);
     let waits = cluster.signing_waits();
-    let known = |leader: &u16| !waits || *leader != cluster.me;
-    let leader = engine.as_ref().and_then(|engine| engine.leader).filter(known);
     let stopped = engine.as_ref().and_then(|engine| engine.stopped.clone());
     let stopped = stopped.or_else(|| waits.then(|| "the engine waits for the sentinel".to_owned()));
     ClusterStatus {
@@ -142,7 +142,7 @@ fn of_member(shared: &Shared, cluster: &ClusterState) -> ClusterStatus {
             .map_or(EngineRole::Stopped, |engine| role(engine.role)),
         stopped,
         term: engine.as_ref().map_or(0, |engine| engine.term),
-        leader,
+        leader: cluster.heard_leader(),
         epoch: membership.epoch,
         epoch_height: membership.height,
         quorum: membership.quorum(),
@@ -201,6 +201,7 @@ fn nodes(
             view.lag = Some(certified.saturating_sub(measures.height));
             view.checks_per_s = Some(measures.checks_per_s);
             view.disk_free = Some(measures.disk_free);
+            view.program = Some(measures.program);
         }
         // Told with each group of heights, and so newer than what was measured.
         if let Some(told) = cluster.heard.of(number) {
@@ -209,6 +210,7 @@ fn nodes(
         }
         if is_me {
             (view.height, view.lag) = (Some(certified), Some(0));
+            view.program = Some(cluster.own().program);
         } else if let Some(progress) = engine.and_then(|engine| engine.progress.get(&number)) {
             // The leader's books are newer than what was told.
             let at = progress.map_or(0, |height| height + 1);
@@ -217,6 +219,7 @@ fn nodes(
         let share = own.and_then(|own| own.in_time.iter().find(|(of, _)| *of == number));
         view.in_time = share.map(|(_, share)| *share);
         view.evidence = evidence(cluster, number);
+        view.allowed = view.program.map(|program| membership.allows(&program));
         view
     });
     views.collect()

@@ -162,12 +162,12 @@ impl Listener {
 
     /// True when certificates came.
     async fn fetch(&self, from_height: u64, member: u16) -> bool {
-        let request = fetch::Request::Certificates { from: from_height, count: COUNT };
+        let request = fetch::Request { from: from_height, count: COUNT };
         let body = Bytes::from(codec::to_bytes(&request));
         let answer = self.cluster.bus.call(member, Topic::Fetch, body, CALL).await;
         let Ok(answer) = answer else { return false };
-        match codec::from_bytes(&answer) {
-            Ok(fetch::Answer::Certificates(signed)) if !signed.is_empty() => {
+        match codec::from_bytes::<Vec<SignedHeader>>(&answer) {
+            Ok(signed) if !signed.is_empty() => {
                 tracing::debug!(
                     from_height,
                     member,
@@ -256,7 +256,7 @@ mod tests {
         ) -> BoxFuture<'static, Result<Bytes, BusError>> {
             assert_eq!(topic, Topic::Fetch);
             self.0.lock().push(to);
-            let answer = fetch::Answer::Certificates(vec![signed(5)]);
+            let answer = vec![signed(5)];
             Box::pin(async move { Ok(Bytes::from(codec::to_bytes(&answer))) })
         }
 

@@ -1,22 +1,16 @@
 //! `kanjo dev`: a ledger of one's own on this machine.
 
-use crate::commands::init::{OPERATOR, Plan, VSM_DECIMALS, remember, vsm_and_jpy, wallet_with_vsm};
+use crate::commands::init::{development_plan, remember};
 use crate::commands::node::{ListenArgs, log_to_stderr, run_until_told, start};
 use crate::context::Context;
-use crate::fail::{Done, Fail};
+use crate::fail::Done;
 use crate::home::{Book, Home};
 use crate::say;
 use crate::text::{bold, dim, grouped};
 use clap::Args;
-use kanjo_client::keys::{KeyFile, Protection};
 use kanjo_node::{Config, RunningNode};
-use kanjo_types::signature::KeyKind;
-use kanjo_types::{Access, Amount};
 use serde_json::json;
 use std::path::{Path, PathBuf};
-
-/// First VSM of the operator.
-const VSM_SUPPLY: u128 = 1_000_000;
 
 /// Options of `kanjo dev`.
 #[derive(Debug, Args)]
@@ -55,25 +49,7 @@ pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
 }
 
 fn create(ctx: &Context, data: &Path) -> Done {
-    let store = ctx.home.keys();
-    let key = match store.load(OPERATOR) {
-        Ok(key) => key,
-        Err(kanjo_client::keys::KeyError::Unknown { .. }) => {
-            let key = KeyFile::generate(OPERATOR, KeyKind::Ed25519, Protection::Plain)?;
-            store.save(&key)?;
-            key
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let operators = vec![(OPERATOR.to_owned(), Access::Single(key.public()))];
-    let mut plan = Plan::new("Kanjo development ledger", operators)?;
-    plan.open_registration = true;
-    plan.open_tokens = true;
-    plan.tokens = vsm_and_jpy(OPERATOR);
-    let supply = VSM_SUPPLY.checked_mul(10u128.pow(u32::from(VSM_DECIMALS)));
-    let supply = supply.ok_or_else(|| Fail::usage("the first supply is too large"))?;
-    plan.wallets = vec![wallet_with_vsm(OPERATOR, Amount(supply))];
-    let genesis = plan.create(data)?;
+    let genesis = development_plan(ctx, "Kanjo development ledger")?.create(data)?;
     remember(ctx, &genesis)
 }
 

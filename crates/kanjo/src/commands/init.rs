@@ -6,6 +6,7 @@ use crate::fail::{Done, Fail};
 use crate::say;
 use crate::text::{bold, dim, parse_duration};
 use clap::Args;
+use kanjo_client::keys::{KeyError, KeyFile, Protection};
 use kanjo_client::now_ms;
 use kanjo_types::genesis::{
     Cluster, FirstToken, FirstUser, FirstWallet, GENESIS_VERSION, Rules, Voter,
@@ -22,6 +23,8 @@ use zeroize::Zeroizing;
 pub const OPERATOR: &str = "operator";
 /// Decimals of VSM.
 pub const VSM_DECIMALS: u8 = 6;
+/// First VSM of the operator of a development ledger, in whole tokens.
+const DEVELOPMENT_SUPPLY: u128 = 1_000_000;
 
 /// Options of `kanjo init`.
 #[derive(Debug, Args)]
@@ -137,6 +140,29 @@ impl Plan {
     }
 }
 
+/// A ledger for development: open to all, its operator's key in the home unencrypted, drawn when it
+/// is not there yet.
+pub fn development_plan(ctx: &Context, name: &str) -> Done<Plan> {
+    let store = ctx.home.keys();
+    let key = match store.load(OPERATOR) {
+        Ok(key) => key,
+        Err(KeyError::Unknown { .. }) => {
+            let key = KeyFile::generate(OPERATOR, KeyKind::Ed25519, Protection::Plain)?;
+            store.save(&key)?;
+            key
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut plan = Plan::new(name, vec![(OPERATOR.to_owned(), Access::Single(key.public()))])?;
+    plan.open_registration = true;
+    plan.open_tokens = true;
+    plan.tokens = vsm_and_jpy(OPERATOR);
+    let supply = DEVELOPMENT_SUPPLY.checked_mul(10u128.pow(u32::from(VSM_DECIMALS)));
+    let supply = supply.ok_or_else(|| Fail::usage("the first supply is too large"))?;
+    plan.wallets = vec![wallet_with_vsm(OPERATOR, Amount(supply))];
+    Ok(plan)
+}
+
 /// VSM with six decimals and JPY with none, issued by `issuer`.
 pub fn vsm_and_jpy(issuer: &str) -> Vec<FirstToken> {
     let token = |symbol: &str, name: &str, decimals| FirstToken {
@@ -218,7 +244,7 @@ pub fn operators(
     if given.is_empty() {
         let key = match ctx.home.keys().load(OPERATOR) {
             Ok(key) => key,
-            Err(kanjo_client::keys::KeyError::Unknown { .. }) => {
+            Err(KeyError::Unknown { .. }) => {
                 new_key(ctx, OPERATOR, KeyKind::Ed25519, no_passphrase)?.0
             }
             Err(error) => return Err(error.into()),

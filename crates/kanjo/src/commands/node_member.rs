@@ -19,8 +19,8 @@ use kanjo_node::clock::SystemClock;
 use kanjo_node::{Config, Ended, MemberOptions, RunningNode, StartError};
 use kanjo_proof::Trust;
 use kanjo_store::disk::RealDisk;
-use kanjo_types::membership::MemberKind;
-use kanjo_types::{ChainId, Hash};
+use kanjo_types::membership::{MemberKind, MemberStatus};
+use kanjo_types::{Genesis, Hash};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -45,7 +45,7 @@ pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
     let parts = Parts {
         config: args.config(data, args.member_listen(file.listen)?),
         options: file.options(file.membership(data, &genesis)?),
-        chain: genesis.chain_id(),
+        genesis: &genesis,
         data,
         file: &file,
     };
@@ -68,18 +68,40 @@ pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
 struct Parts<'a> {
     config: Config,
     options: MemberOptions,
-    chain: ChainId,
+    genesis: &'a Genesis,
     data: &'a Path,
     file: &'a MemberFile,
 }
 
 impl Parts<'_> {
     fn start(&self, void: &BTreeSet<(u64, Hash)>) -> Done<RunningNode> {
-        let signer = self.file.signer(self.data, self.chain)?;
+        let signer = self.file.signer(self.data, self.genesis.chain_id())?;
         let (disk, clock) = (Arc::new(RealDisk), Arc::new(SystemClock));
         let (config, void) = (self.config.clone(), void.clone());
-        kanjo_node::start_member(config, &self.options, signer, disk, clock, void)
-            .map_err(|error| self.not_started(&error))
+        let node = kanjo_node::start_member(config, &self.options, signer, disk, clock, void)
+            .map_err(|error| self.not_started(&error))?;
+        let asking = self.file.asking(self.data, self.genesis);
+        if let (Some(asking), Some(bearings)) = (asking, node.bearings()) {
+            asking.watch(bearings);
+        }
+        Ok(node)
+    }
+
+    /// Ended by itself: broken, or removed by governors.
+    fn ended(&self, ended: &Ended, node: &RunningNode) -> Fail {
+        let name = &self.file.certificate.name;
+        let membership = node.membership();
+        let me = membership.as_ref().and_then(|all| all.member(all.number_of(name)?));
+        match me {
+            Some(me) if me.status == MemberStatus::Removed => Fail::new(
+                "removed",
+                format!("{name} ends: {ended}"),
+            )
+            .next(
+                "its number and keys never come back; a new node may join: kanjo node join --help",
+            ),
+            _ => stopped_by_itself(ended),
+        }
     }
 
     fn not_started(&self, error: &StartError) -> Fail {
@@ -111,10 +133,9 @@ impl Parts<'_> {
         let mut rewinds: Vec<Instant> = Vec::new();
         loop {
             let Some(ended) = wait(&node, told) else { return Ok(node) };
+            let fail = self.ended(&ended, &node);
             let stopped = node.stop();
-            let Ended::Rewind { reason, void: block } = ended else {
-                return Err(stopped_by_itself(&ended));
-            };
+            let Ended::Rewind { reason, void: block } = ended else { return Err(fail) };
             if let Err(error) = stopped {
                 note(&format!("while stopping: {error}"));
             }
@@ -217,7 +238,7 @@ pub fn join(ctx: &Context, args: &JoinArgs) -> Done {
         return Err(Fail::new("other_ledger", what).next("check --contact and --genesis"));
     }
     let mut trust = Trust::new(&genesis).map_err(|error| Fail::new("genesis", error))?;
-    let memberships = member::fetch(&args.contact, &mut trust, Vec::new())?;
+    let memberships = member::fetch(&client, &mut trust, Vec::new())?;
     let listen =
         match args.listen {
             Some(listen) => listen,

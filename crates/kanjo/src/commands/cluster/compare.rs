@@ -95,6 +95,8 @@ fn ask_all(status: &ClusterStatus, without: &[String]) -> Done<(u64, Vec<(String
         }
     }
     let mut ahead = AHEAD_FIRST;
+    // Was the height guessed, rather than told by a node?
+    let mut is_guess = false;
     for _ in 0..TRIES {
         let mut said = Vec::new();
         let mut passed = None;
@@ -106,7 +108,7 @@ fn ask_all(status: &ClusterStatus, without: &[String]) -> Done<(u64, Vec<(String
             let threads: Vec<_> = nodes.iter().map(|node| ask(&node.api)).collect();
             threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
         });
-        let mut behind = false;
+        let mut behind = None;
         for (node, answer) in nodes.iter().zip(answers) {
             let one = match answer {
                 Ok(Ok(TablesAnswer::Roots(roots))) => Said::Roots(Box::new(roots)),
@@ -116,7 +118,7 @@ fn ask_all(status: &ClusterStatus, without: &[String]) -> Done<(u64, Vec<(String
                     continue;
                 }
                 Ok(Ok(TablesAnswer::NotReached { height: now })) => {
-                    behind = true;
+                    behind = behind.max(Some(now));
                     Said::Silent(format!("it is at height {now} and did not come to {height}"))
                 }
                 Ok(Err(_)) if node.kind == MemberKind::Witness => {
@@ -127,12 +129,14 @@ fn ask_all(status: &ClusterStatus, without: &[String]) -> Done<(u64, Vec<(String
             };
             said.push((node.name.clone(), one));
         }
-        match passed {
-            None => return Ok((height, said)),
-            // The ledger ran to a height that was guessed, and no further: take the newest.
-            Some(now) if behind => height = now,
-            Some(now) => height = now + ahead,
-        }
+        (height, is_guess) = match (passed, behind) {
+            // The ledger runs ahead: guess where it will be.
+            (Some(now), None) => (now + ahead, true),
+            // It ran to a height that was guessed and no further, or stands still: take the newest.
+            (Some(now), Some(_)) => (now, false),
+            (None, Some(now)) if is_guess => (now, false),
+            (None, _) => return Ok((height, said)),
+        };
         ahead *= 4;
     }
     Err(Fail::new("too_fast", "the ledger ran ahead of every height that was tried")

@@ -1,17 +1,18 @@
 //! `kanjo cluster dev`: a whole cluster on this machine.
 //!
 //! ```text
-//!  this process ── stdin pipes ──▶ sentinel 1 … sentinel n      closed last
-//!                └─ stdin pipes ──▶ node 1 … node n             closed first
+//!  this process ── stdin pipes ──▶ gateway                      closed first
+//!                ├─ stdin pipes ──▶ node 1 … node n             closed then
+//!                └─ stdin pipes ──▶ sentinel 1 … sentinel n     closed last
 //! ```
 //! Whatever ends this process closes the pipes, and so everything.
 
 use super::make::{ClusterPlan, NodePlan, attest, free_places, own_measurement};
 use super::status::{print_short, wait_ready};
 use crate::attestor::{AttestorArgs, AttestorChoice};
-use crate::commands::init::{OPERATOR, Plan, VSM_DECIMALS, remember, vsm_and_jpy, wallet_with_vsm};
+use crate::commands::init::{development_plan, remember};
 use crate::commands::node::Told;
-use crate::context::Context;
+use crate::context::{Context, NODE_DEFAULT};
 use crate::fail::{Done, Fail};
 use crate::home::Home;
 use crate::member::{self, MemberFile};
@@ -19,17 +20,13 @@ use crate::processes::Process;
 use crate::say;
 use crate::text::{bold, dim, note};
 use clap::Args;
-use kanjo_client::keys::{KeyFile, Protection};
+use kanjo_types::Genesis;
 use kanjo_types::membership::MemberKind;
-use kanjo_types::signature::KeyKind;
-use kanjo_types::{Access, Amount, Genesis};
 use serde_json::json;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// First VSM of the operator.
-const VSM_SUPPLY: u128 = 1_000_000;
 /// Longest wait for a node or sentinel to stop.
 const STOP_MAX: Duration = Duration::from_secs(15);
 /// How often children are looked at.
@@ -51,9 +48,13 @@ pub struct DevArgs {
     /// Directory of everything.
     #[arg(long, value_name = "DIR", default_value = "./kanjo-cluster")]
     dir: PathBuf,
-    /// A gateway as well, on this address; port 0 takes a free one.
+    /// Where the gateway listens; port 0 takes a free one. Unless told otherwise it is
+    /// 127.0.0.1:8480, where clients look by default, or a free port when that one is taken.
     #[arg(long, value_name = "ADDR")]
     gateway: Option<SocketAddr>,
+    /// No gateway.
+    #[arg(long, conflicts_with = "gateway")]
+    no_gateway: bool,
     /// The program of the sentinels; the one beside this program unless told otherwise.
     #[arg(long, value_name = "FILE")]
     sentinel: Option<PathBuf>,
@@ -104,22 +105,47 @@ pub fn run(ctx: &Context, args: &DevArgs) -> Done {
     }
     let apis: Vec<String> = running.iter().map(|one| one.file.certificate.api.clone()).collect();
     wait_ready(&apis)?;
-    // Told to stop with the sentinels, after the nodes.
-    let gateway = gateway(args, &apis, &mut sentinels)?;
-    announce(ctx, args, &running, gateway.as_deref(), is_new)?;
-    tend(&mut running, &mut sentinels, &told);
-    stop(ctx, running, sentinels, &told);
+    let mut gateway = Gateway::start(args, &apis)?;
+    let url = gateway.as_ref().map(|gateway| gateway.url.as_str());
+    announce(ctx, args, &running, url, is_new)?;
+    tend(&mut running, &mut sentinels, gateway.as_mut(), &told);
+    stop(ctx, running, sentinels, gateway, &told);
     Ok(())
 }
 
-/// Starts the gateway, if one is wanted; gives its address.
-fn gateway(args: &DevArgs, apis: &[String], others: &mut Vec<Process>) -> Done<Option<String>> {
-    let Some(listen) = args.gateway else { return Ok(None) };
-    let mut process = Process::gateway(apis, listen, &args.dir)?;
-    let line = process.first_line()?;
-    others.push(process);
-    let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-    Ok(told.get("api").and_then(|api| api.as_str()).map(str::to_owned))
+/// The gateway, and where clients find it.
+struct Gateway {
+    url: String,
+    process: Process,
+}
+
+impl Gateway {
+    /// Starts it where it is wanted, or else where clients look by default, or else anywhere.
+    fn start(args: &DevArgs, apis: &[String]) -> Done<Option<Self>> {
+        if args.no_gateway {
+            return Ok(None);
+        }
+        let start = |listen| Self::start_at(listen, apis, &args.dir).map(Some);
+        if let Some(listen) = args.gateway {
+            return start(listen);
+        }
+        let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let usual = NODE_DEFAULT.trim_start_matches("http://").parse().unwrap_or(anywhere);
+        let is_free = TcpListener::bind(usual).is_ok();
+        // It may be taken between this look and its start.
+        if is_free && let Ok(started) = start(usual) {
+            return Ok(started);
+        }
+        start(anywhere)
+    }
+
+    fn start_at(listen: SocketAddr, apis: &[String], dir: &Path) -> Done<Self> {
+        let mut process = Process::gateway(apis, listen, dir)?;
+        let line = process.first_line()?;
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        let url = told.get("api").and_then(|api| api.as_str()).unwrap_or_default().to_owned();
+        Ok(Self { url, process })
+    }
 }
 
 /// The members whose directories are below `dir`, by name.
@@ -137,24 +163,7 @@ fn create(ctx: &Context, args: &DevArgs) -> Done {
     if args.nodes == 0 {
         return Err(Fail::usage("a cluster has at least one node that executes: --nodes 1"));
     }
-    let store = ctx.home.keys();
-    let key = match store.load(OPERATOR) {
-        Ok(key) => key,
-        Err(kanjo_client::keys::KeyError::Unknown { .. }) => {
-            let key = KeyFile::generate(OPERATOR, KeyKind::Ed25519, Protection::Plain)?;
-            store.save(&key)?;
-            key
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let operators = vec![(OPERATOR.to_owned(), Access::Single(key.public()))];
-    let mut ledger = Plan::new("Kanjo development cluster", operators)?;
-    ledger.open_registration = true;
-    ledger.open_tokens = true;
-    ledger.tokens = vsm_and_jpy(OPERATOR);
-    let supply = VSM_SUPPLY.checked_mul(10u128.pow(u32::from(VSM_DECIMALS)));
-    let supply = supply.ok_or_else(|| Fail::usage("the first supply is too large"))?;
-    ledger.wallets = vec![wallet_with_vsm(OPERATOR, Amount(supply))];
+    let ledger = development_plan(ctx, "Kanjo development cluster")?;
     let executors = (1..=args.nodes).map(|n| (format!("node-{n}"), MemberKind::Executor));
     let witnesses = (1..=args.witnesses).map(|n| (format!("witness-{n}"), MemberKind::Witness));
     let places = free_places(args.nodes + args.witnesses)?;
@@ -209,30 +218,30 @@ fn announce(
         let nodes: Vec<_> = running.iter().map(node).collect();
         let json = json!({
             "chain": status.chain, "home": ctx.home.directory(), "dir": args.dir, "new": is_new,
-            "api": api, "nodes": nodes, "gateway": gateway,
+            "gateway": gateway, "api": gateway.unwrap_or(api), "nodes": nodes,
         });
         crate::text::line(&json.to_string());
         return Ok(());
     }
     let state = if is_new { "new" } else { "continued" };
     say!();
-    say!("  {}  {}", bold("kanjo cluster dev"), dim("nodes and sentinels on this machine"));
+    say!("  {}  {}", bold("kanjo cluster dev"), dim("nodes, sentinels, gateway on this machine"));
     say!();
+    if let Some(gateway) = gateway {
+        say!("  gateway    {}  {}", bold(gateway), dim("clients speak to it as to a node"));
+    }
     say!("  directory  {} ({state})", args.dir.display());
     say!("  chain      {}", status.chain);
     say!(
         "  operator   an unencrypted key in {}/keys; it governs the cluster",
         ctx.home.directory().display()
     );
-    if let Some(gateway) = gateway {
-        say!("  gateway    {gateway}: clients may speak to it as to a node");
-    }
     say!();
     print_short(&status);
     say!();
     say!("  {}", bold("Try next, from this directory in another terminal"));
     say!();
-    for (what, command) in suggestions(ctx, args, running) {
+    for (what, command) in suggestions(ctx, args, running, gateway) {
         if !what.is_empty() {
             say!("  {}", dim(&format!("# {what}")));
         }
@@ -244,25 +253,31 @@ fn announce(
 }
 
 /// Commands that work as they stand.
-fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(String, String)> {
+fn suggestions(
+    ctx: &Context,
+    args: &DevArgs,
+    running: &[Running],
+    gateway: Option<&str>,
+) -> Vec<(String, String)> {
     let executors: Vec<&Running> =
         running.iter().filter(|one| one.file.certificate.kind == MemberKind::Executor).collect();
-    let api = |at: usize| {
-        let one = executors.get(at).or(executors.first());
-        one.map_or("", |one| one.file.certificate.api.as_str())
-    };
+    let first = executors.first().map_or("", |one| one.file.certificate.api.as_str());
     let prefix = ctx.program_with_home();
-    let first = format!("{prefix}--node {}", api(0));
-    let second = format!("{prefix}--node {}", api(1));
+    let by_way_of = |api: &str| match api {
+        NODE_DEFAULT => prefix.clone(),
+        api => format!("{prefix}--node {api} "),
+    };
+    let (any, first) = (by_way_of(gateway.unwrap_or(first)), by_way_of(first));
     let mut list = vec![
-        ("who is there, who leads, who does what and why", format!("{first} cluster status --why")),
+        ("who is there, who leads, who does what and why", format!("{any}cluster status --why")),
+        ("a user with a wallet", format!("{any}key new alice --no-passphrase")),
+        ("", format!("{any}user create alice --key alice --with-wallet")),
         (
-            "a user with a wallet, by way of one node",
-            format!("{first} key new alice --no-passphrase"),
+            "a payment, and one by way of a node",
+            format!("{any}pay operator alice 12.50 --token VSM"),
         ),
-        ("", format!("{first} user create alice --key alice --with-wallet")),
-        ("a payment by way of another", format!("{second} pay operator alice 12.50 --token VSM")),
-        ("do all nodes hold the same?", format!("{first} cluster compare")),
+        ("", format!("{first}pay operator alice 1 --token VSM")),
+        ("do all nodes hold the same?", format!("{any}cluster compare")),
     ];
     if let Some(last) = executors.last().filter(|_| executors.len() > 2) {
         let dir = last.dir.display();
@@ -274,7 +289,7 @@ fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(Strin
     }
     list.push((
         "a proof, checked from the genesis alone, offline",
-        format!("{first} proof state alice VSM --out alice.proof"),
+        format!("{any}proof state alice VSM --out alice.proof"),
     ));
     let genesis = args.dir.join("node-1/genesis.json");
     list.push((
@@ -285,7 +300,12 @@ fn suggestions(ctx: &Context, args: &DevArgs, running: &[Running]) -> Vec<(Strin
 }
 
 /// Waits until told to stop; says when a child ends by itself.
-fn tend(running: &mut [Running], sentinels: &mut [Process], told: &Told) {
+fn tend(
+    running: &mut [Running],
+    sentinels: &mut [Process],
+    mut gateway: Option<&mut Gateway>,
+    told: &Told,
+) {
     while !told.is_told() {
         for one in running.iter_mut() {
             if let Some(status) = one.node.has_ended() {
@@ -296,31 +316,37 @@ fn tend(running: &mut [Running], sentinels: &mut [Process], told: &Told) {
                 ));
             }
         }
-        for sentinel in sentinels.iter_mut() {
-            if let Some(status) = sentinel.has_ended() {
-                note(&format!("{} ended ({status})", sentinel.name));
+        let gateway = gateway.as_deref_mut().map(|gateway| &mut gateway.process);
+        for other in sentinels.iter_mut().chain(gateway) {
+            if let Some(status) = other.has_ended() {
+                note(&format!("{} ended ({status})", other.name));
             }
         }
         std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// Nodes first, all at once: none has to leave the quorum of the others. Then sentinels.
-/// A second Ctrl-C does not wait.
-fn stop(ctx: &Context, mut running: Vec<Running>, mut sentinels: Vec<Process>, told: &Told) {
+/// The gateway first, so that nothing new comes; then the nodes, all at once: none has to leave the
+/// quorum of the others. Then sentinels. A second Ctrl-C does not wait.
+fn stop(
+    ctx: &Context,
+    running: Vec<Running>,
+    sentinels: Vec<Process>,
+    gateway: Option<Gateway>,
+    told: &Told,
+) {
     let most = || if told.signals() > 1 { Duration::ZERO } else { STOP_MAX };
-    running.iter_mut().for_each(|one| one.node.tell());
-    for one in &mut running {
-        if !one.node.wait(most) {
-            note(&format!("{} did not stop in time and was killed", one.node.name));
+    let together = |mut processes: Vec<Process>| {
+        processes.iter_mut().for_each(Process::tell);
+        for process in &mut processes {
+            if !process.wait(most) {
+                note(&format!("{} did not stop in time and was killed", process.name));
+            }
         }
-    }
-    sentinels.iter_mut().for_each(Process::tell);
-    for sentinel in &mut sentinels {
-        if !sentinel.wait(most) {
-            note(&format!("{} did not stop in time and was killed", sentinel.name));
-        }
-    }
+    };
+    together(gateway.into_iter().map(|gateway| gateway.process).collect());
+    together(running.into_iter().map(|one| one.node).collect());
+    together(sentinels);
     if !ctx.json {
         say!();
         say!("Stopped. The next 'kanjo cluster dev' continues here.");

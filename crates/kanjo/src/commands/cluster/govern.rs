@@ -4,10 +4,11 @@ use crate::author::{Sent, SignArgs, pick_signer, send_together};
 use crate::context::{Context, Session};
 use crate::fail::{Done, Fail};
 use crate::say;
-use crate::text::{bold, dim};
+use crate::text::{bold, dim, note};
 use clap::Args;
+use kanjo_api::cluster::ClusterStatus;
 use kanjo_sentinel::measure::program_hash;
-use kanjo_types::membership::{Measurement, MembershipChange, NodeCertificate};
+use kanjo_types::membership::{Measurement, MemberStatus, MembershipChange, NodeCertificate};
 use kanjo_types::{Hash, Operation, UserId};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,9 @@ pub struct AddArgs {
     kanjo cluster readmit node-2 --reason \"memory replaced\"")]
 pub struct MemberArgs {
     /// Name of the node.
-    node: String,
+    // Not `node`: that is an option which holds everywhere.
+    #[arg(value_name = "NODE")]
+    member: String,
     /// Why; it stands in the ledger.
     #[arg(long)]
     reason: String,
@@ -68,6 +71,9 @@ pub struct AllowArgs {
 pub struct DisallowArgs {
     /// The program file, or its SHA-256 in 64 hexadecimal digits.
     program: String,
+    /// Also when too few voters would be left that run an allowed program.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     govern: GovernArgs,
 }
@@ -85,16 +91,16 @@ pub fn add(ctx: &Context, args: &AddArgs) -> Done {
 
 /// Runs `kanjo cluster remove`.
 pub fn remove(ctx: &Context, args: &MemberArgs) -> Done {
-    let (member, reason) = (number_of(ctx, &args.node)?, args.reason.clone());
+    let (member, reason) = (number_of(ctx, &args.member)?, args.reason.clone());
     let change = MembershipChange::Remove { member, reason };
-    change_membership(ctx, change, &args.govern, &format!("{} is removed", args.node))
+    change_membership(ctx, change, &args.govern, &format!("{} is removed", args.member))
 }
 
 /// Runs `kanjo cluster readmit`.
 pub fn readmit(ctx: &Context, args: &MemberArgs) -> Done {
-    let (member, reason) = (number_of(ctx, &args.node)?, args.reason.clone());
+    let (member, reason) = (number_of(ctx, &args.member)?, args.reason.clone());
     let change = MembershipChange::Readmit { member, reason };
-    change_membership(ctx, change, &args.govern, &format!("{} is readmitted", args.node))
+    change_membership(ctx, change, &args.govern, &format!("{} is readmitted", args.member))
 }
 
 /// Runs `kanjo cluster allow`.
@@ -107,8 +113,38 @@ pub fn allow(ctx: &Context, args: &AllowArgs) -> Done {
 /// Runs `kanjo cluster disallow`.
 pub fn disallow(ctx: &Context, args: &DisallowArgs) -> Done {
     let program = program(&args.program)?;
+    if !args.force {
+        check_others(&ctx.client()?.cluster()?, &program)?;
+    }
     let done = format!("{program} is allowed no more");
     change_membership(ctx, MembershipChange::Disallow { program }, &args.govern, &done)
+}
+
+/// Without a quorum of voters whose programs are allowed nothing would be final any more, not even
+/// allowing the program again.
+fn check_others(status: &ClusterStatus, program: &Hash) -> Done {
+    let voters = status.nodes.iter().filter(|node| node.status == MemberStatus::Voting);
+    let (without, with): (Vec<_>, Vec<_>) =
+        voters.partition(|node| node.program == Some(*program) || node.allowed == Some(false));
+    let names: Vec<&str> = without
+        .iter()
+        .filter(|node| node.program == Some(*program))
+        .map(|node| node.name.as_str())
+        .collect();
+    if with.len() < status.quorum && !names.is_empty() {
+        let what = format!(
+            "{} run it: {} voters with an allowed program would be left, and {} are needed",
+            names.join(", "),
+            with.len(),
+            status.quorum
+        );
+        return Err(Fail::new("too_few_voters", what)
+            .next("start them with another program that is allowed first; or give --force"));
+    }
+    if !names.is_empty() {
+        note(&format!("warning: {} run it and will have no vote", names.join(", ")));
+    }
+    Ok(())
 }
 
 fn number_of(ctx: &Context, name: &str) -> Done<u16> {

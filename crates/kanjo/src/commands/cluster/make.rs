@@ -51,19 +51,37 @@ pub fn own_measurement() -> Done<Measurement> {
     Ok(Measurement { program, note: format!("kanjo {}", env!("CARGO_PKG_VERSION")) })
 }
 
+/// Ports that are tried for [`free_places`]: below those that systems hand out for outgoing
+/// connections, of which one could be taken between here and the start of a node.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
+
 /// Addresses on loopback that are free now.
 pub fn free_places(count: usize) -> Done<Vec<Places>> {
-    let fail = |error: std::io::Error| Fail::new("address", error);
+    let mut random = [0u8; 2];
+    getrandom::fill(&mut random).map_err(|error| Fail::new("randomness", error))?;
+    let range = PORTS.end - PORTS.start;
+    let first = u16::from_le_bytes(random) % range;
+    // From a random one around once.
+    let ports = (0..range).map(|step| PORTS.start + (first + step) % range);
+    let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok();
     // All are held until all are found, so that none comes twice.
-    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(fail);
-    let listeners: Vec<(TcpListener, TcpListener)> =
-        (0..count).map(|_| Ok((bind()?, bind()?))).collect::<Done<_>>()?;
-    let places = |(link, api): &(TcpListener, TcpListener)| {
-        let listen = api.local_addr().map_err(fail)?;
-        let address = link.local_addr().map_err(fail)?.to_string();
-        Ok(Places { address, api: format!("http://{listen}"), listen, link_listen: None })
+    let held: Vec<TcpListener> = ports.filter_map(listen).take(2 * count).collect();
+    let addresses: Vec<SocketAddr> =
+        held.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let places = |pair: &[SocketAddr]| match pair {
+        [link, api] => Ok(Places {
+            address: link.to_string(),
+            api: format!("http://{api}"),
+            listen: *api,
+            link_listen: None,
+        }),
+        _ => Err(Fail::new("address", "there are not enough free ports on loopback")),
     };
-    listeners.iter().map(places).collect()
+    let found: Vec<Places> = addresses.chunks(2).map(places).collect::<Done<_>>()?;
+    if found.len() < count {
+        return Err(Fail::new("address", "there are not enough free ports on loopback"));
+    }
+    Ok(found)
 }
 
 impl ClusterPlan {

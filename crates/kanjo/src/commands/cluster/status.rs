@@ -7,6 +7,7 @@ use crate::text::{Align, Table, bold, dim, green, grouped, red};
 use clap::Args;
 use kanjo_api::cluster::{ClusterStatus, EngineRole, EvidenceView, NodeRole, NodeView, RoleView};
 use kanjo_client::Client;
+use kanjo_types::Hash;
 use kanjo_types::membership::{MemberKind, MemberStatus};
 use std::time::{Duration, Instant};
 
@@ -127,6 +128,12 @@ fn engine_word(status: &ClusterStatus, node: &NodeView) -> &'static str {
     "-"
 }
 
+/// The beginning of a program's hash, and whether it may run.
+fn program_word(program: &Hash, allowed: Option<bool>) -> String {
+    let short: String = program.to_string().chars().take(8).collect();
+    if allowed == Some(false) { format!("{short} NOT allowed") } else { short }
+}
+
 fn print(client: &Client, status: &ClusterStatus, why: bool) {
     say!("{} at {}, as {} sees it", bold(&status.ledger), client.url(), bold(&status.name));
     print_self(status);
@@ -185,9 +192,12 @@ fn print_self(status: &ClusterStatus) {
     let attestor = attestor.map_or_else(String::new, |name| format!(", attestor {name}"));
     say!("  sentinel   {state}{attestor}{why}");
     if let (Some(program), Some(allowed)) = (&sentinel.program, sentinel.allowed) {
-        let word =
-            if allowed { green("allowed") } else { red("NOT allowed: its votes don't count") };
+        let word = if allowed { green("allowed") } else { red("NOT allowed: it has no vote") };
         say!("  program    {word}, {program}");
+        if !allowed {
+            say!("             a governor allows it: kanjo cluster allow {program}");
+            say!("             or start the node with a program that is allowed");
+        }
     }
 }
 
@@ -203,6 +213,7 @@ fn print_nodes(status: &ClusterStatus) {
         ("lag", Align::Right),
         ("in time", Align::Right),
         ("evidence", Align::Left),
+        ("program", Align::Left),
         ("API", Align::Left),
     ])
     .indented(2);
@@ -225,6 +236,7 @@ fn print_nodes(status: &ClusterStatus) {
             node.lag.map_or_else(none, grouped),
             node.in_time.map_or_else(none, |share| format!("{} %", share / 10)),
             node.evidence.as_ref().map_or_else(none, evidence),
+            node.program.map_or_else(none, |program| program_word(&program, node.allowed)),
             node.api.clone(),
         ]);
     }
