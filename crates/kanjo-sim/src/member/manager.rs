@@ -22,6 +22,8 @@ const CALL: Duration = ms(500);
 const STUCK: Duration = ms(300);
 const PAUSE_MAX: Duration = ms(3_000);
 const EJECT_AFTER: Duration = ms(1_500);
+/// A block made here that waits for so long to be committed, with a majority there, is lost.
+const MADE_MAX: Duration = ms(4_000);
 const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
@@ -32,6 +34,10 @@ pub(crate) enum ToManager {
         reply: oneshot::Sender<Result<Bytes, String>>,
     },
     Bring(Notice),
+    /// The membership is another one.
+    Changed,
+    /// Hand leadership to another member, as where it has more power.
+    HandOver(u16),
     /// Leave the quorum before a planned stop.
     Leave(oneshot::Sender<Result<(), String>>),
     Stop,
@@ -65,12 +71,19 @@ impl Manager {
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
         loop {
             match within(TICK, asked.recv()).await {
-                None => self.tick().await,
+                None | Some(Some(ToManager::Changed)) => self.tick().await,
                 Some(Some(ToManager::Asked { from, body, reply })) => {
                     let answer = self.answer(from, &body).await;
                     let _ = reply.send(answer);
                 }
                 Some(Some(ToManager::Bring(notice))) => self.bring(notice, Vec::new()).await,
+                Some(Some(ToManager::HandOver(to))) => {
+                    if self.engine.now().role == Role::Leader && self.pause().await {
+                        self.hand_over(&BTreeSet::from([to])).await;
+                        // Where the hand-over failed this node goes on; otherwise it follows.
+                        let _ = self.member.inboxes.finality.send(Event::Resume);
+                    }
+                }
                 Some(Some(ToManager::Leave(reply))) => {
                     let left = self.leave().await;
                     let _ = reply.send(left);
@@ -87,6 +100,7 @@ impl Manager {
         let engine = self.engine.now();
         self.look_who_is_there();
         self.unstick(&engine).await;
+        self.watch_made(&engine);
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
         } else if engine.role == Role::Leader {
@@ -112,6 +126,20 @@ impl Manager {
         let now = since_start();
         let is_down = |since: &&Duration| now.saturating_sub(**since) >= EJECT_AFTER;
         self.unreachable.iter().filter(|(_, since)| is_down(since)).map(|(n, _)| *n).collect()
+    }
+
+    /// A block that the engine took and does not commit, although a majority is there, is lost:
+    /// what was executed on top of it can't stay.
+    fn watch_made(&self, engine: &EngineState) {
+        let (membership, reachable) = (self.member.membership(), self.member.reachable());
+        let there = membership
+            .voters()
+            .filter(|(number, _)| *number == self.member.me || reachable.contains(number));
+        let is_heard = there.count() >= membership.quorum();
+        let is_lost = self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        if is_lost && (is_heard || engine.role != Role::Leader) {
+            self.member.rewind("a block made here was not committed", None);
+        }
     }
 
     // ---- Lost votes ----
@@ -166,7 +194,6 @@ impl Manager {
         if let Err(error) = self.engine.change_voters(wanted, learners).await {
             self.member.note(format!("voters were not changed: {error}"));
         }
-        // Not past the entries that changed them, which are on their way to the maker.
         let _ = self.member.inboxes.finality.send(Event::Resume);
     }
 
@@ -201,7 +228,7 @@ impl Manager {
             return false;
         }
         if !matches!(within(PAUSE_MAX, drained).await, Some(Ok(()))) {
-            let _ = maker.send(ToMaker::Resume);
+            let _ = self.member.inboxes.finality.send(Event::Resume);
             return false;
         }
         true
