@@ -59,13 +59,22 @@ pub(crate) struct Manager {
     tip: (u64, Duration),
     next_ask: Duration,
     leaving: bool,
+    /// How often others were asked for certificates.
+    turn: usize,
+}
+
+/// Who may have certificates that are missing here: the leader, and one of the others, another one
+/// each time, because those that were asked before may miss them, too.
+fn whom_to_ask(leader: Option<u16>, peers: &BTreeSet<u16>, turn: usize) -> Vec<u16> {
+    let other = peers.iter().nth(turn.checked_rem(peers.len()).unwrap_or(0)).copied();
+    leader.filter(|leader| peers.contains(leader)).into_iter().chain(other).collect()
 }
 
 impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self { member, engine, unreachable, tip, next_ask: now, leaving: false }
+        Self { member, engine, unreachable, tip, next_ask: now, leaving: false, turn: 0 }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -158,8 +167,8 @@ impl Manager {
         self.member.repeat_votes(tip);
         let peers = self.member.reachable();
         let body = Bytes::from(codec::to_bytes(&tip));
-        let leader = engine.leader.filter(|leader| peers.contains(leader));
-        for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
+        self.turn = self.turn.wrapping_add(1);
+        for peer in whom_to_ask(engine.leader, &peers, self.turn) {
             let answer = self.member.ask(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
             if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
