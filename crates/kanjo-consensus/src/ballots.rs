@@ -1,12 +1,26 @@
-//! Collects votes and makes certificates (pure: no clock, no I/O, no hash maps).
+//! Collects votes and makes certificates (pure: no clock but the time it is told, no I/O, no hash
+//! maps).
 //!
 //! ```text
 //!  votes of all members ──▶ vote() ──┐   early ones wait, bounded
-//!  own header, challenge ──▶ expect() ┴─▶ checked votes, by header ──▶ Certified, by height
+//!  own header, challenge ──▶ expect() ┼─▶ checked votes, by header ──▶ Certified, by height
+//!  time, for a witness ────▶ tick() ──┘
 //!                                                         ├──▶ WitnessMaySign, by height
 //!                                                         ├──▶ Differs, Contradicted, Equivocation
 //!                                                         └──▶ Strengthened, later
 //! ```
+//! # What a witness signs
+//! A witness computes nothing: its vote says that the entry of this header was committed, and the
+//! executors say what its result is. It votes for a header
+//! - that more than half of the executors voted for: at once, whatever the others say;
+//! - that fewer voted for, when no executor voted for another one, and their votes with those of all
+//!   witnesses are a quorum: once the missing executors had [`WITNESS_WAIT_MS`]. An executor that
+//!   let it pass is not waited for again until it votes, or the membership changes.
+//!
+//! So one lying executor of three can't stop the cluster and can't have its header certified, and
+//! an executor and a witness go on when the other executor is gone. Then the result rests on that
+//! one executor.
+//!
 //! # Invariants
 //! - [`Event::Certified`] comes once for each height, in the order of heights, and what it carries
 //!   passes [`Membership::check`]: more than half of the voters, an executor among them.
@@ -21,13 +35,15 @@ use kanjo_types::block::{Certificate, Vote, integrity_answer};
 use kanjo_types::hash::Hash;
 use kanjo_types::id::ChainId;
 use kanjo_types::membership::{MEMBERS_MAX, Membership, Notice};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How far above the last certified height votes may wait for [`Ballots::expect`].
 pub const AHEAD_HEIGHTS: u64 = 1_024;
 /// How many certified heights take later votes.
 pub const KEPT_HEIGHTS: u64 = 64;
+/// How long a witness waits for executors that have not voted, in milliseconds.
+pub const WITNESS_WAIT_MS: u64 = 500;
 /// Votes of one voter that may wait for one height: a lie and the truth.
 const EARLY_VOTES_MAX: usize = 2;
 /// Headers that one voter may vote for at one height: the second one proves its guilt.
@@ -42,6 +58,9 @@ pub struct Expected {
     pub challenge: Hash,
     /// The membership that votes: the newest one made below the height.
     pub membership: Arc<Membership>,
+    /// For a witness: the headers that the committed entry can have, that of its block and that of
+    /// an empty height. Others it never signs.
+    pub signable: Vec<Hash>,
 }
 
 /// What came of votes.
@@ -102,7 +121,7 @@ pub enum Event {
     WitnessMaySign {
         /// Which height.
         height: u64,
-        /// The header that executors voted for.
+        /// The header that executors voted for, one of [`Expected::signable`].
         header: Hash,
     },
 }
@@ -119,6 +138,16 @@ struct Height {
     chosen: Option<Hash>,
     /// Two quorums were reported.
     equivocated: bool,
+    /// When a witness began to wait for executors.
+    waits_since: Option<u64>,
+}
+
+/// What a witness does at a height.
+enum Witness {
+    Signs(Hash),
+    /// Once these executors have voted, or had time to.
+    WaitsFor(BTreeSet<u16>),
+    Nothing,
 }
 
 impl Height {
@@ -134,21 +163,34 @@ impl Height {
         votes.len() >= membership.quorum() && votes.keys().any(executes)
     }
 
-    /// The header that a witness may vote for: the votes of executors for it and those of all
-    /// witnesses would be a quorum, and no executor voted for another one.
-    fn for_witness(&self) -> Option<Hash> {
-        let membership = &self.expected.as_ref()?.membership;
-        let executes = |voter: &&u16| membership.member(**voter).is_some_and(|m| m.executes());
-        let mut voted = self.votes.iter().filter_map(|(header, votes)| {
-            let executors = votes.keys().filter(executes).count();
-            (executors > 0).then_some((*header, executors))
+    /// What a witness does here; see the [module](self). Nobody waits for those who are `away`.
+    fn for_witness(&self, away: &BTreeSet<u16>) -> Witness {
+        let Some(Expected { membership, signable, .. }) = &self.expected else {
+            return Witness::Nothing;
+        };
+        let of_kind = |executes| {
+            let members = membership.voters().filter(move |(_, m)| m.executes() == executes);
+            members.map(|(number, _)| number).collect::<BTreeSet<u16>>()
+        };
+        let (executors, witnesses) = (of_kind(true), of_kind(false));
+        let voted = self.votes.iter().map(|(header, votes)| {
+            let by: BTreeSet<u16> =
+                votes.keys().copied().filter(|voter| executors.contains(voter)).collect();
+            (*header, by)
         });
-        let (header, executors) = voted.next()?;
-        if voted.next().is_some() {
-            return None;
+        let voted: Vec<(Hash, BTreeSet<u16>)> = voted.filter(|(_, by)| !by.is_empty()).collect();
+        let most = voted.iter().find(|(_, by)| by.len() * 2 > executors.len());
+        if let Some((header, _)) = most {
+            let is_committed = signable.contains(header);
+            return if is_committed { Witness::Signs(*header) } else { Witness::Nothing };
         }
-        let witnesses = membership.voters().filter(|(_, member)| !member.executes()).count();
-        (executors + witnesses >= membership.quorum()).then_some(header)
+        let [(header, by)] = voted.as_slice() else { return Witness::Nothing };
+        if !signable.contains(header) || by.len() + witnesses.len() < membership.quorum() {
+            return Witness::Nothing;
+        }
+        let missing: BTreeSet<u16> =
+            executors.into_iter().filter(|e| !by.contains(e) && !away.contains(e)).collect();
+        if missing.is_empty() { Witness::Signs(*header) } else { Witness::WaitsFor(missing) }
     }
 }
 
@@ -161,14 +203,22 @@ pub struct Ballots {
     next_for_witness: u64,
     stopped: bool,
     heights: BTreeMap<u64, Height>,
+    /// The epoch in which executors let a witness wait in vain, and those who did.
+    away: (u64, BTreeSet<u16>),
 }
 
 impl Ballots {
     /// Begins at `next_height`, the lowest height that has no certificate yet.
     #[must_use]
     pub fn new(chain: ChainId, next_height: u64) -> Self {
-        let heights = BTreeMap::new();
-        Self { chain, next: next_height, next_for_witness: next_height, stopped: false, heights }
+        Self {
+            chain,
+            next: next_height,
+            next_for_witness: next_height,
+            stopped: false,
+            heights: BTreeMap::new(),
+            away: (0, BTreeSet::new()),
+        }
     }
 
     /// The lowest height that is not certified.
@@ -234,6 +284,20 @@ impl Ballots {
             .collect()
     }
 
+    /// Tells a witness the time in milliseconds, since whenever. Others need not be told.
+    pub fn tick(&mut self, now_ms: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(height) = self.heights.get_mut(&self.next_for_witness) else { return events };
+        if let Witness::WaitsFor(missing) = height.for_witness(&self.away.1) {
+            let since = *height.waits_since.get_or_insert(now_ms);
+            if now_ms.saturating_sub(since) >= WITNESS_WAIT_MS {
+                self.away.1.extend(missing);
+                self.tell_witness(&mut events);
+            }
+        }
+        events
+    }
+
     fn keep_early(&mut self, vote: &SignedVote) {
         if usize::from(vote.vote.voter) >= MEMBERS_MAX {
             return;
@@ -265,6 +329,7 @@ impl Ballots {
             return;
         }
         entry.votes.entry(header).or_default().insert(voter, vote.vote);
+        self.away.1.remove(&voter);
         let membership = expected.membership.clone();
         match entry.chosen {
             None if entry.has_quorum(&membership, &header) => {
@@ -328,9 +393,12 @@ impl Ballots {
         self.next_for_witness = self.next_for_witness.max(self.next);
         while !self.stopped {
             let height = self.next_for_witness;
-            let Some(header) = self.heights.get(&height).and_then(Height::for_witness) else {
-                break;
-            };
+            let Some(entry) = self.heights.get(&height) else { break };
+            let epoch = entry.expected.as_ref().map(|expected| expected.membership.epoch);
+            if let Some(epoch) = epoch.filter(|epoch| *epoch != self.away.0) {
+                self.away = (epoch, BTreeSet::new());
+            }
+            let Witness::Signs(header) = entry.for_witness(&self.away.1) else { break };
             events.push(Event::WitnessMaySign { height, header });
             self.next_for_witness += 1;
         }

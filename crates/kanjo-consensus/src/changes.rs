@@ -134,7 +134,13 @@ impl<R: AsyncRuntime> Changes<R> {
             match self.step(end_joint(), true).await {
                 // Until the joint entry itself is committed.
                 Err(EngineError::InProgress) => R::sleep(FINISH_WAIT).await,
-                other => return other,
+                Err(error) => {
+                    // Asking changes the engine's state, which brings the next try: a leader that
+                    // hands over and refuses everything would be asked without end.
+                    R::sleep(FINISH_WAIT).await;
+                    return Err(error);
+                }
+                Ok(()) => return Ok(()),
             }
         }
         Err(EngineError::InProgress)

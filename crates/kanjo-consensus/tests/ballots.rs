@@ -8,7 +8,9 @@
     reason = "a test may end itself"
 )]
 
-use kanjo_consensus::ballots::{AHEAD_HEIGHTS, Ballots, Event, Expected, KEPT_HEIGHTS};
+use kanjo_consensus::ballots::{
+    AHEAD_HEIGHTS, Ballots, Event, Expected, KEPT_HEIGHTS, WITNESS_WAIT_MS,
+};
 use kanjo_consensus::vote::{SignedVote, VOTE_BYTES, decode_votes, encode_votes};
 use kanjo_types::PublicKey;
 use kanjo_types::block::{Vote, challenge, integrity_answer, vote_digest};
@@ -81,6 +83,10 @@ fn expected(membership: &Arc<Membership>, height: u64, which: Option<u8>) -> Exp
         header: which.map(|which| header(height, which)),
         challenge: challenge_of(height),
         membership: membership.clone(),
+        signable: match which {
+            Some(_) => Vec::new(),
+            None => vec![header(height, 0), header(height, 1)],
+        },
     }
 }
 
@@ -322,7 +328,8 @@ fn witnesses_alone_certify_nothing_and_sign_last() {
     ballots.expect(0, expected(&members, 0, None));
     ballots.vote(&vote(&members, 0, 0, 0));
     ballots.vote(&vote(&members, 1, 0, 1));
-    assert!(ballots.vote(&vote(&members, 2, 0, 0)).is_empty(), "an executor voted otherwise");
+    let events = ballots.vote(&vote(&members, 2, 0, 0));
+    assert_eq!(events, [may(0)], "one executor of three voted otherwise");
 
     let members = membership(&[Executor, Witness, Witness], true);
     let mut ballots = Ballots::new(chain(), 0);
@@ -332,6 +339,56 @@ fn witnesses_alone_certify_nothing_and_sign_last() {
     }
     let events = ballots.vote(&vote(&members, 0, 0, 0));
     assert_eq!(certified(&events).len(), 1);
+}
+
+#[test]
+fn a_witness_waits_once_for_an_executor_that_is_gone() {
+    use MemberKind::{Executor, Witness};
+    let members = membership(&[Executor, Executor, Witness], true);
+    let mut ballots = Ballots::new(chain(), 0);
+    let may = |height| Event::WitnessMaySign { height, header: header(height, 0) };
+    for height in 0..6 {
+        ballots.expect(height, expected(&members, height, None));
+    }
+    for height in 0..3 {
+        assert_eq!(ballots.vote(&vote(&members, 0, height, 0)), [], "the other executor may come");
+    }
+    assert_eq!(ballots.tick(70_000), [], "from now on it waits");
+    assert_eq!(ballots.tick(70_000 + WITNESS_WAIT_MS - 1), []);
+    assert_eq!(ballots.tick(70_000 + WITNESS_WAIT_MS), [may(0), may(1), may(2)]);
+    assert_eq!(ballots.vote(&vote(&members, 0, 3, 0)), [may(3)], "it is known to be gone");
+    // It is back, and late: it is waited for again.
+    ballots.vote(&vote(&members, 1, 3, 0));
+    assert_eq!(ballots.vote(&vote(&members, 0, 4, 0)), []);
+    assert_eq!(ballots.tick(90_000), []);
+    assert!(ballots.vote(&vote(&members, 1, 4, 0)).contains(&may(4)), "both voted");
+    // A header that the log does not have is not signed, whoever votes for it.
+    ballots.vote(&vote(&members, 0, 5, 7));
+    assert_eq!(ballots.tick(100_000), []);
+    assert_eq!(ballots.tick(100_000 + WITNESS_WAIT_MS), []);
+}
+
+#[test]
+fn executors_that_differ_without_a_majority_get_no_witness() {
+    use MemberKind::{Executor, Witness};
+    let members = membership(&[Executor, Executor, Witness], true);
+    let mut ballots = Ballots::new(chain(), 0);
+    ballots.expect(0, expected(&members, 0, None));
+    ballots.vote(&vote(&members, 0, 0, 0));
+    ballots.tick(0);
+    ballots.vote(&vote(&members, 1, 0, 1));
+    assert_eq!(ballots.tick(10 * WITNESS_WAIT_MS), []);
+    // One of three lies, the others have not voted: its header is not signed, however long it takes.
+    let members = membership(&[Executor, Executor, Executor, Witness], true);
+    let mut ballots = Ballots::new(chain(), 0);
+    ballots.expect(0, expected(&members, 0, None));
+    ballots.vote(&vote(&members, 0, 0, 1));
+    for seconds in 0..10 {
+        assert_eq!(ballots.tick(seconds * 1_000), []);
+    }
+    ballots.vote(&vote(&members, 1, 0, 0));
+    let may = Event::WitnessMaySign { height: 0, header: header(0, 0) };
+    assert_eq!(ballots.vote(&vote(&members, 2, 0, 0)), [may]);
 }
 
 #[test]
@@ -509,6 +566,65 @@ proptest! {
         let next = &history.get(seen.len());
         if let Some(acts) = next {
             prop_assert!(stopped || !is_quorum(&members, &good(acts, 0)));
+        }
+    }
+
+    #[test]
+    fn a_witness_signs_what_most_executors_say_or_nobody_denies(
+        (members, history, steps) in histories(),
+        times in prop::collection::vec(0u64..400, 1..40),
+    ) {
+        let mut ballots = Ballots::new(chain(), 0);
+        let executes = |voter: u16| members.member(voter).unwrap().executes();
+        let executors = (0..).zip(&members.members).filter(|(voter, _)| executes(*voter)).count();
+        // Good votes of executors that came so far, by height and header.
+        let mut came: BTreeMap<(u64, Hash), BTreeSet<u16>> = BTreeMap::new();
+        let (mut next, mut stopped, mut now_ms) = (0, false, 0);
+        let mut times = times.into_iter().cycle();
+        // At the end time passes until nothing more comes of it.
+        let rest = std::iter::repeat_n(None, 40);
+        for step in steps.into_iter().map(Some).chain(rest) {
+            let mut events = Vec::new();
+            match step {
+                Some(Step::Vote(vote)) => {
+                    let at = usize::try_from(vote.height).unwrap();
+                    let act = history[at][usize::from(vote.vote.voter)];
+                    if executes(vote.vote.voter) && !matches!(act, Act::Forged | Act::OtherProgram) {
+                        came.entry((vote.height, vote.header)).or_default().insert(vote.vote.voter);
+                    }
+                    events.extend(ballots.vote(&vote));
+                }
+                Some(Step::Expect(height)) => {
+                    events.extend(ballots.expect(height, expected(&members, height, None)));
+                }
+                None => {}
+            }
+            now_ms += times.next().unwrap();
+            events.extend(ballots.tick(now_ms));
+            for event in events {
+                let Event::WitnessMaySign { height, header: found } = event else {
+                    stopped |= matches!(event, Event::Contradicted { .. });
+                    continue;
+                };
+                prop_assert!(height >= next, "ascending");
+                next = height + 1;
+                let by = came.get(&(height, found)).map_or(0, BTreeSet::len);
+                let others = came.keys().any(|(at, other)| *at == height && *other != found);
+                prop_assert!(by > 0);
+                prop_assert!(by * 2 > executors || !others, "{by} of {executors}");
+            }
+        }
+        // What it is still to sign first, if anything: neither most executors agree there, nor can
+        // their votes and all witnesses' be a quorum.
+        let next = next.max(ballots.next_height());
+        if let Some(acts) = history.get(usize::try_from(next).unwrap()).filter(|_| !stopped) {
+            let witnesses = members.members.len() - executors;
+            let by = |which| good(acts, which).into_iter().filter(|v| executes(*v)).count();
+            let (ours, others) = (by(0), by(1));
+            prop_assert!(ours * 2 <= executors && others * 2 <= executors);
+            let is_enough = |one: usize| one > 0 && (one + witnesses) * 2 > members.members.len();
+            prop_assert!(!(is_enough(ours) && others == 0));
+            prop_assert!(!(is_enough(others) && ours == 0));
         }
     }
 

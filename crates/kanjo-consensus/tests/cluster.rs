@@ -255,6 +255,41 @@ fn a_change_of_voters_that_was_interrupted_is_ended_by_the_next_leader() {
 }
 
 #[test]
+fn a_leader_that_hands_over_amid_a_change_of_voters_does_not_ask_without_end() {
+    simulate(6, async {
+        let mut cluster = Cluster::start(3, 1).await;
+        let mut next = 0;
+        propose(&cluster, 10, &mut next).await;
+        let (leader, term) = cluster.leader().await;
+        let engine = cluster.engine(leader).clone();
+        let changing = engine.clone();
+        let change = async move {
+            changing.change_voters(BTreeSet::from([0, 1, 2, 3]), BTreeSet::new()).await
+        };
+        drop(<harness::R as openraft::AsyncRuntime>::spawn(change));
+        while !engine.now().is_joint() {
+            sleep(ms(1)).await;
+        }
+        // The one that is to lead never hears of it, and until others elect somebody the leader
+        // refuses everything. Simulated time stands still while tasks ask without a pause, and the
+        // runtime ends that.
+        let to = (0..3).find(|id| *id != leader).unwrap();
+        cluster.net.isolate(to, (0..4).filter(|id| *id != to));
+        engine.transfer_leader(to).await.unwrap();
+        while cluster.leader().await.1 == term {
+            sleep(ms(5)).await;
+        }
+        cluster.net.heal();
+        while cluster.nodes.iter().any(|node| node.engine.as_ref().unwrap().now().is_joint()) {
+            sleep(ms(5)).await;
+        }
+        propose(&cluster, 10, &mut next).await;
+        cluster.settled(20).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
 fn leadership_is_handed_over_when_asked() {
     simulate(7, async {
         let mut cluster = Cluster::start(3, 0).await;

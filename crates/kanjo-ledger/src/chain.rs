@@ -78,6 +78,12 @@ impl Chain {
         self.last_hash
     }
 
+    /// The header of the next height if the block there does not count, or there is none.
+    #[must_use]
+    pub fn empty(&self, proposer: u16) -> Header {
+        Header::empty(&self.last, self.last_hash, self.history.root(), proposer)
+    }
+
     /// The header of the next height.
     pub fn place(&mut self, offered: Offered<'_>) -> Placed {
         let parent = self.last_hash;
@@ -85,10 +91,7 @@ impl Chain {
             offered.known_void.or_else(|| offered.block.and_then(|block| self.misfit(block)));
         let (header, void) = match (offered.block, misfit) {
             (Some(block), None) => (block.clone(), None),
-            (_, void) => {
-                let root = self.history.root();
-                (Header::empty(&self.last, parent, root, offered.proposer), void)
-            }
+            (_, void) => (self.empty(offered.proposer), void),
         };
         let hash = header.hash();
         self.history.push(hash);
@@ -187,7 +190,8 @@ mod tests {
         let header = next(&chain);
         let mut known = offer(&header);
         known.known_void = Some("executed otherwise");
-        assert_eq!(chain.place(known).header.transactions, 0);
+        let empty = chain.empty(1);
+        assert_eq!(chain.place(known).header, empty);
     }
 
     #[test]

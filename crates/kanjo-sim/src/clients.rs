@@ -8,7 +8,7 @@ use crate::time::{clock_ms, ms, sleep, spawn, within};
 use crate::world;
 use bytes::Bytes;
 use kanjo_types::outcome::Refusal;
-use kanjo_types::{SignedTransaction, codec};
+use kanjo_types::{SignedTransaction, TransactionId, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -83,12 +83,12 @@ impl Clients {
         transaction: &SignedTransaction,
         dice: &Dice,
     ) -> Option<Outcome> {
-        let raw = Bytes::from(codec::to_bytes(transaction));
+        let (id, raw) = (transaction.body.id(), Bytes::from(codec::to_bytes(transaction)));
         let mut leader = None;
         self.sent.fetch_add(1, Ordering::Relaxed);
         for attempt in 0..200u32 {
             let to = leader.take().or_else(|| self.any_member(dice));
-            match self.ask(to, raw.clone(), dice).await {
+            match self.ask(to, (id, raw.clone()), dice).await {
                 Some(outcome @ Outcome::Recorded { id, height, position, result }) => {
                     self.scene.observer.acknowledged(id, (height, position, result));
                     self.done.fetch_add(1, Ordering::Relaxed);
@@ -100,7 +100,6 @@ impl Clients {
                 }
                 // It was recorded when an answer was lost: an id is taken once.
                 Some(Outcome::Refused(Refusal::AlreadyUsed)) => {
-                    let id = transaction.body.id();
                     if self.scene.observer.place_of(id).is_none() {
                         let text = format!("{id} is said to be used, and is in no final block");
                         self.scene.observer.finding(text);
@@ -129,7 +128,26 @@ impl Clients {
         member.engine()?.now().leader
     }
 
-    async fn ask(&self, to: Option<u16>, raw: Bytes, dice: &Dice) -> Option<Outcome> {
+    /// Is what a member answered in a certified block?
+    fn is_proven(&self, id: TransactionId, answer: Outcome) -> bool {
+        let place = self.scene.observer.place_of(id);
+        match answer {
+            Outcome::Recorded { height, position, result, .. } => {
+                place == Some((height, position, result))
+            }
+            Outcome::Refused(Refusal::NoLeader) => true,
+            Outcome::Refused(Refusal::AlreadyUsed) => place.is_some(),
+            Outcome::Refused(_) => !self.scene.crimes_go_on(),
+        }
+    }
+
+    /// What a member answers, if it does in time.
+    async fn ask(
+        &self,
+        to: Option<u16>,
+        (id, raw): (TransactionId, Bytes),
+        dice: &Dice,
+    ) -> Option<Outcome> {
         let scene = &self.scene;
         let ask = async {
             if !scene.net.client_way().await {
@@ -140,9 +158,9 @@ impl Clients {
                 return Some(Outcome::Refused(Refusal::NoLeader));
             }
             let answer = member.submit(raw).await.ok()?;
-            // The answers of a criminal are worth nothing: clients ask for proofs.
-            if member.crime.is_some() {
-                return None;
+            // The word of a criminal is worth nothing: clients ask for the proof.
+            while member.crime.is_some() && !self.is_proven(id, answer) {
+                sleep(ms(10)).await;
             }
             if !scene.net.client_way().await {
                 return std::future::pending().await;

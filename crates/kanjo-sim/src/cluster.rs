@@ -259,6 +259,11 @@ impl Cluster {
         let criminal = criminal.filter(|number| others.contains(number));
         let Some(to) = criminal.or_else(|| self.dice.pick(&others)) else { return };
         self.scene.trace.note(format!("n{} is to hand over to n{to}", leader.me));
+        if self.dice.below(2) == 0 {
+            let _ = leader.inboxes.manager.send(ToManager::HandOver(to));
+            return;
+        }
+        // In the middle of everything.
         spawn(async move {
             if let Some(engine) = leader.engine() {
                 // It may lead no more.

@@ -1,8 +1,8 @@
 //! Members that break the rules, named by their crime. Each is an insider: its links are
 //! authenticated, it has a sentinel, and runs the node's software but for the crime.
 //!
-//! - **equivocator**: as a leader, shows some members another block than the others in the same
-//!   term and height, has its sentinel asked to sign it, and votes for it;
+//! - **equivocator**: as a leader, shows some members another entry than the others in the same term
+//!   and height, has its sentinel asked to sign both, and votes for both (`equivocator.rs`);
 //! - **forger**: sends votes with wrong signatures, votes in others' names, entries with wrong
 //!   signatures;
 //! - **replayer**: sends old votes and proposals again, its own and others';
@@ -10,16 +10,14 @@
 //! - **liar**: computes another state root than the others.
 
 use crate::dice::Dice;
+use crate::equivocator::{self, Shown};
 use crate::member::Member;
 use crate::time::{ms, sleep};
 use bytes::Bytes;
-use kanjo_consensus::boundary::ProposalRequest;
 use kanjo_consensus::bus::{BoxFuture, Bus, BusError, Topic};
-use kanjo_consensus::entry::{Content, ENTRY_HEAD_BYTES, Entry};
 use kanjo_consensus::vote::{SignedVote, encode_votes};
 use kanjo_types::Hash;
-use kanjo_types::block::{Vote, challenge};
-use kanjo_types::stored::{decode_block, encode_block};
+use kanjo_types::block::Vote;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,8 +26,6 @@ use std::time::Duration;
 
 /// What is overheard and kept.
 const HEARD_MAX: usize = 64;
-/// An equivocator shows a second block at every so many heights.
-const SECOND_EVERY: u64 = 5;
 
 /// What a member does wrong. See the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +65,8 @@ pub struct Counts {
 #[derive(Default)]
 pub struct Crimes {
     heard: Mutex<VecDeque<(u16, Topic, Bytes)>>,
+    /// What an equivocator shows.
+    pub(crate) shown: Mutex<Shown>,
     unsigned: AtomicU64,
     signed: AtomicU64,
     entries_refused: AtomicU64,
@@ -102,6 +100,12 @@ impl Crimes {
         self.votes_refused.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A second proposal was to be signed.
+    pub(crate) fn count_second(&self, is_signed: bool) {
+        let count = if is_signed { &self.signed } else { &self.unsigned };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// What became of them.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -130,7 +134,7 @@ impl Bus for MemberBus {
         let member = self.member.clone();
         Box::pin(async move {
             let body = if topic == Topic::Append && member.commits(Crime::Equivocator) {
-                second_block(&member, to, body).await
+                equivocator::show(&member, to, body).await
             } else {
                 body
             };
@@ -208,87 +212,4 @@ async fn replay(member: &Member) {
         None => {}
     }
     member.repeat_votes(0);
-}
-
-/// Where the entries begin in a message on topic append, and how many there are; see `wire.rs` of
-/// kanjo-consensus.
-fn entries_of(body: &[u8]) -> Option<(usize, u64, u32)> {
-    let flag = |at: usize| body.get(at).copied();
-    let number = |at: usize| {
-        let bytes = body.get(at..at + 8)?;
-        bytes.try_into().ok().map(u64::from_le_bytes)
-    };
-    let mut at = 11;
-    let mut first = 0;
-    if flag(at)? == 1 {
-        first = number(at + 9)? + 1;
-        at += 17;
-    } else {
-        at += 1;
-    }
-    at += if flag(at)? == 1 { 17 } else { 1 };
-    let count = u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?);
-    Some((at + 4, first, count))
-}
-
-/// Another block in place of one of a message, for the upper half of the others.
-async fn second_block(member: &Arc<Member>, to: u16, body: Bytes) -> Bytes {
-    let others = member.scene.net.others(member.me);
-    let is_victim = others.iter().rev().take(others.len() / 2).any(|other| *other == to);
-    if !is_victim {
-        return body;
-    }
-    make_second(member, &body).await.unwrap_or(body)
-}
-
-/// The first entry of a message at a height that the crime is for: place, height, bytes.
-fn find_entry(body: &Bytes) -> Option<(usize, u64, Bytes)> {
-    let (mut at, mut index, count) = entries_of(body)?;
-    for _ in 0..count {
-        let length = u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?);
-        let end = at + 4 + usize::try_from(length).ok()?;
-        if index % SECOND_EVERY == 0 {
-            return (end <= body.len()).then(|| (at, index, body.slice(at + 4..end)));
-        }
-        at = end;
-        index += 1;
-    }
-    None
-}
-
-async fn make_second(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
-    let (at, index, stored) = find_entry(body)?;
-    let entry = Entry::decode(index, stored.clone()).ok()?;
-    let Content::Block(content) = entry.content() else { return None };
-    if entry.proposer() != member.me {
-        return None;
-    }
-    let mut block = decode_block(content, member.scene.chain).ok()?;
-    // The same payments a millisecond later: good in every other respect.
-    block.header.time_ms += 1;
-    let header = block.header.hash();
-    let request = ProposalRequest { term: entry.term(), height: index, content: header };
-    let counts = &member.scene.crimes;
-    let signature = match member.sign_proposal(request).await {
-        Some(signature) => {
-            counts.signed.fetch_add(1, Ordering::Relaxed);
-            member.note(format!("shows a second block at {index}, signed"));
-            signature
-        }
-        None => {
-            counts.unsigned.fetch_add(1, Ordering::Relaxed);
-            member.note(format!("shows a second block at {index}, not signed by its sentinel"));
-            *entry.signature()?
-        }
-    };
-    let parent = block.header.parents.first().copied().unwrap_or_default();
-    member.ask_vote(index, header, challenge(&parent, &signature));
-    let mut second = Vec::from(stored.get(..ENTRY_HEAD_BYTES - 64)?);
-    second.extend_from_slice(&signature);
-    second.extend_from_slice(&encode_block(&block));
-    let mut message = Vec::from(body.get(..at)?);
-    message.extend_from_slice(&u32::try_from(second.len()).ok()?.to_le_bytes());
-    message.extend_from_slice(&second);
-    message.extend_from_slice(body.get(at + 4 + stored.len()..)?);
-    Some(message.into())
 }

@@ -23,6 +23,7 @@ pub mod clients;
 pub mod cluster;
 pub mod crimes;
 pub mod dice;
+mod equivocator;
 pub mod member;
 pub mod net;
 pub mod observer;

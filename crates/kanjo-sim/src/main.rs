@@ -21,6 +21,12 @@ struct Arguments {
     /// Breaks the build on purpose: guard-off, quorum-of-one, acknowledge-early, no-rewind.
     #[arg(long)]
     broken: Option<String>,
+    /// As for the broken build, with nothing broken.
+    #[arg(long, requires = "broken")]
+    mended: bool,
+    /// Shows events as they happen: for a run that does not end.
+    #[arg(long)]
+    live: bool,
     /// How many of the last events are shown.
     #[arg(long)]
     lines: Option<usize>,
@@ -82,7 +88,8 @@ fn main() -> ExitCode {
             }
         },
     };
-    let options = Options { broken, faults_ms: arguments.faults_ms, lines: arguments.lines };
+    let Arguments { faults_ms, lines, live, mended, .. } = arguments;
+    let options = Options { broken, faults_ms, lines, live, mended };
     let begin = Instant::now();
     let (mut found, mut acknowledged, mut heights) = (Vec::new(), 0u64, 0u64);
     for seed in arguments.seed..arguments.seed.saturating_add(arguments.seeds) {

@@ -35,6 +35,16 @@ pub struct Options {
     pub faults_ms: Option<u64>,
     /// How many of the last events are kept to be shown.
     pub lines: Option<usize>,
+    /// Events are shown on stderr as they happen: for a run that does not end.
+    pub live: bool,
+    /// Everything is as for a build that is broken on purpose, and nothing is broken.
+    pub mended: bool,
+}
+
+impl Options {
+    fn plan(&self, dice: &Dice) -> Plan {
+        Plan::draw(dice, self.broken, self.faults_ms)
+    }
 }
 
 /// What came of a run.
@@ -76,7 +86,7 @@ impl Report {
         Self {
             seed,
             findings: vec!["the run did not finish".to_owned()],
-            plan: Plan::draw(&Dice::new(seed), options.broken, options.faults_ms),
+            plan: options.plan(&Dice::new(seed)),
             events: 0,
             hash: Hash::ZERO,
             heights: 0,
@@ -107,11 +117,12 @@ pub fn simulate(seed: u64, options: Options) -> Report {
 
 async fn play(seed: u64, options: Options) -> Report {
     let dice = Dice::new(seed);
-    let plan = Plan::draw(&dice, options.broken, options.faults_ms);
+    let plan = options.plan(&dice);
     let genesis = world::genesis(plan.executors, plan.witnesses, plan.accounts);
-    let observer =
-        Observer::new(genesis.clone(), Arc::new(Trace::new(options.lines.unwrap_or(LINES_KEPT))));
-    let scene = Arc::new(Scene::new(genesis, observer, &dice, options.broken));
+    let trace = Arc::new(Trace::new(options.lines.unwrap_or(LINES_KEPT), options.live));
+    let observer = Observer::new(genesis.clone(), trace);
+    let broken = options.broken.filter(|_| !options.mended);
+    let scene = Arc::new(Scene::new(genesis, observer, &dice, broken));
     scene.trace.note(format!("{plan:?}"));
     let mut cluster = Cluster::new(scene.clone(), plan.clone());
     let clients = Clients::start(&scene, plan.accounts, plan.accounts);

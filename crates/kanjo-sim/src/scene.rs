@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A build that is broken on purpose: the simulator must see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broken {
-    /// Sentinels sign anything.
+    /// The sentinel of a leader that shows two histories signs anything.
     GuardOff,
     /// A node's own vote makes a height final.
     QuorumOfOne,

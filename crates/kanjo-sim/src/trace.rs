@@ -18,18 +18,23 @@ pub struct Trace {
     state: Mutex<State>,
     /// Lines kept to be shown.
     lines_max: usize,
+    /// Every line is shown at once.
+    live: bool,
 }
 
 impl Trace {
-    /// Keeps the last lines.
+    /// Keeps the last lines; shows every line at once, too, if it is live.
     #[must_use]
-    pub fn new(lines_max: usize) -> Self {
-        Self { state: Mutex::default(), lines_max }
+    pub fn new(lines_max: usize, live: bool) -> Self {
+        Self { state: Mutex::default(), lines_max, live }
     }
 
     /// Writes an event down.
     pub fn note(&self, text: impl AsRef<str>) {
         let line = format!("{:>12} {}", time::millis_since_start(), text.as_ref());
+        if self.live {
+            eprintln!("{line}");
+        }
         let mut state = self.state.lock();
         state.hasher.update(line.as_bytes());
         state.hasher.update(b"\n");

@@ -4,7 +4,7 @@
 
 use kanjo_sim::{Broken, Options, Report, simulate};
 
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 36;
 
 fn show(report: &Report) -> String {
     let tail = report.tail.join("\n  ");
@@ -15,21 +15,12 @@ fn show(report: &Report) -> String {
 fn seeds_hold_what_must_hold() {
     let options = Options { faults_ms: Some(2_000), ..Options::default() };
     let mut acknowledged = 0;
-    let mut stuck = Vec::new();
     for seed in 0..SEEDS {
         let report = simulate(seed, options);
-        // A cluster that does not recover loses nothing; why a few seeds do not is an open question
-        // (docs/simulation.md). Everything else is a broken promise.
-        let is_stuck = |finding: &String| finding.starts_with("no recovery");
-        assert!(report.findings.iter().all(is_stuck), "{}", show(&report));
-        if report.findings.is_empty() {
-            assert!(report.proofs > 0, "seed {seed}: no proof was checked");
-        } else {
-            stuck.push(seed);
-        }
+        assert!(report.findings.is_empty(), "{}", show(&report));
+        assert!(report.proofs > 0, "seed {seed}: no proof was checked");
         acknowledged += report.acknowledged;
     }
-    assert!(stuck.len() <= 4, "no recovery in seeds {stuck:?}");
     assert!(acknowledged > SEEDS * 20, "{acknowledged}");
 }
 
@@ -53,6 +44,26 @@ fn seen(broken: Broken, seeds: u64, wanted: &str) {
         }
     }
     panic!("{broken:?} was not seen within {seeds} seeds");
+}
+
+#[test]
+fn two_histories_are_seen_when_the_guard_of_one_leader_is_off() {
+    seen(Broken::GuardOff, 4, "two final headers at height");
+    seen(Broken::GuardOff, 4, "votes for two certificates at height");
+}
+
+#[test]
+fn the_same_leader_is_harmless_when_its_guard_works() {
+    let (broken, faults_ms) = (Some(Broken::GuardOff), Some(2_000));
+    let options = Options { broken, faults_ms, mended: true, ..Options::default() };
+    let mut tried = 0;
+    for seed in 0..6 {
+        let report = simulate(seed, options);
+        assert!(report.findings.is_empty(), "{}", show(&report));
+        assert_eq!(report.crimes.signed, 0, "seed {seed}: a sentinel signed two proposals");
+        tried += report.crimes.unsigned.min(report.crimes.entries_refused);
+    }
+    assert!(tried > 6, "victims were shown {tried} other entries");
 }
 
 #[test]

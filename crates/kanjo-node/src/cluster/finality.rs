@@ -25,7 +25,7 @@ use crate::release::Release;
 use crate::sealer::Sealed;
 use crate::shared::{Shared, ToSequencer};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use kanjo_consensus::ballots::{self, Ballots, Expected};
 use kanjo_consensus::boundary::CommittedEntry;
 use kanjo_consensus::entry::Content;
@@ -45,6 +45,8 @@ use tokio::sync::OwnedSemaphorePermit;
 const VOTES_AHEAD: u64 = 48;
 const _: () = assert!((VOTES_AHEAD as usize) < kanjo_sentinel::rules::VOTES_REMEMBERED);
 
+/// How often a witness looks whether executors had their time.
+const WITNESS_TICK: Duration = Duration::from_millis(50);
 /// How long a stop waits for blocks under way.
 const FINISH_TIME: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,8 @@ pub(crate) enum Event {
     Role { term: Option<u64> },
     /// Certificates were written: the sentinel may go on.
     Kept,
+    /// Nothing came for a while.
+    Tick,
     /// The engine's voters are changed: make blocks again, behind what is committed.
     Resume,
     /// The engine stands still: whoever waits for a block made here asks elsewhere.
@@ -81,6 +85,8 @@ struct Pending {
     is_computed: bool,
     /// Kept until this node has executed it.
     permit: Option<OwnedSemaphorePermit>,
+    /// On a witness: the header of this height if its block does not count.
+    empty: Option<Hash>,
 }
 
 /// What the finality thread works with.
@@ -99,6 +105,8 @@ pub(crate) struct Finality {
     /// Height and header hash of a block that this node executed otherwise, before a rewind.
     pub void: BTreeSet<(u64, Hash)>,
     pub state: State,
+    /// For times that a witness is told.
+    pub begin: Instant,
     /// Set when the node stops.
     pub finish_by: Option<Instant>,
 }
@@ -176,6 +184,7 @@ impl Finality {
                 Event::Fetched(signed) => signed.iter().for_each(|one| self.fetched(one)),
                 Event::Role { term } => self.role(term),
                 Event::Kept => self.ask_votes(),
+                Event::Tick => {}
                 Event::Resume => {
                     let _ = self.replayer.send(ToReplay::PassOn(ToSequencer::Resume));
                 }
@@ -183,6 +192,7 @@ impl Finality {
                 Event::Finish => self.finish_by = Some(Instant::now() + FINISH_TIME),
                 Event::Stop => break,
             }
+            self.tick();
             self.release_ready();
             self.cluster.note_made(self.state.made.first_key_value().map(|(height, _)| *height));
             if self.state.made.is_empty() {
@@ -200,11 +210,27 @@ impl Finality {
 
     /// The next event; nothing when it is time to end.
     fn next_event(&self) -> Option<Event> {
-        let Some(finish_by) = self.finish_by else { return self.events.recv().ok() };
+        let Some(finish_by) = self.finish_by else {
+            // A witness looks at the clock in between.
+            return match self.events.recv_timeout(WITNESS_TICK) {
+                Err(RecvTimeoutError::Timeout) if self.cluster.is_witness => Some(Event::Tick),
+                Err(RecvTimeoutError::Timeout) => self.events.recv().ok(),
+                event => event.ok(),
+            };
+        };
         if self.state.waiting.is_empty() {
             return None;
         }
         self.events.recv_deadline(finish_by).ok()
+    }
+
+    /// Executors that a witness waits for may have had their time.
+    fn tick(&mut self) {
+        if self.cluster.is_witness {
+            let now_ms = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let events = self.ballots.tick(now_ms);
+            self.take(events);
+        }
     }
 
     /// A leader makes blocks once its first entry is committed and executed; which of the two this
@@ -267,6 +293,7 @@ impl Finality {
             block: head.as_ref(),
             known_void,
         };
+        let empty = self.cluster.is_witness.then(|| self.chain.empty(entry.proposer).hash());
         let placed = self.chain.place(offered);
         if let Some(why) = placed.void {
             tracing::warn!(height, why, proposer = entry.proposer, "a block in the log is void");
@@ -277,6 +304,7 @@ impl Finality {
             placed: placed.clone(),
             is_computed: is_mine || self.cluster.is_witness,
             permit: Some(permit),
+            empty,
         };
         self.state.pending.insert(height, pending);
         if is_mine {
@@ -332,7 +360,8 @@ impl Finality {
         let hash = self.chain.last_hash();
         let challenge = kanjo_types::block::challenge(&Hash::ZERO, &entry.signature);
         let placed = Placed { header, hash, challenge, void: None };
-        let pending = Pending { placed, is_computed: true, permit: Some(permit) };
+        let empty = self.cluster.is_witness.then_some(hash);
+        let pending = Pending { placed, is_computed: true, permit: Some(permit), empty };
         self.state.pending.insert(0, pending);
         self.ask_votes();
     }
@@ -396,11 +425,14 @@ impl Finality {
         }
         pending.permit = None;
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
+        let empty = pending.empty;
         let epoch = membership.epoch;
         let is_voter = self.has_vote(&membership);
         // A witness finds no header of its own: it follows the executors.
         let header = (!self.cluster.is_witness).then_some(hash);
-        let events = self.ballots.expect(height, Expected { header, challenge, membership });
+        let signable = empty.map_or(Vec::new(), |empty| vec![hash, empty]);
+        let expected = Expected { header, challenge, membership, signable };
+        let events = self.ballots.expect(height, expected);
         self.take(events);
         // With a certificate at hand, as when this node catches up, its vote is not needed.
         let is_certified = self.ballots.certificate(height).is_some();
@@ -490,6 +522,11 @@ impl Finality {
 
     fn certified(&mut self, height: u64, header: Hash, certificate: Certificate) {
         let Some(pending) = self.state.pending.get(&height) else { return };
+        if pending.placed.hash != header && pending.empty != Some(header) {
+            return self.shared.fail(format!(
+                "at height {height} {header} is certified, and no entry of the log has that header"
+            ));
+        }
         if pending.placed.hash != header {
             // Executors hear of it as a contradiction.
             return self.follow_executors(height, pending.placed.hash);

@@ -99,6 +99,8 @@ pub(crate) struct View {
     preferred: Option<(u16, Instant)>,
     /// Since when the engine waits for the sentinel.
     stands_still: Option<Instant>,
+    /// How often others were asked for certificates.
+    turn: usize,
 }
 
 impl Default for View {
@@ -113,6 +115,7 @@ impl Default for View {
             next_measures: now,
             preferred: None,
             stands_still: None,
+            turn: 0,
         }
     }
 }
@@ -125,6 +128,13 @@ fn stronger(me: u16, cluster: &ClusterState) -> Option<u16> {
     let measured = cluster.measured.fresh();
     let power = |node: u16| measured.get(&node).map(|one| one.checks_per_s);
     (power(first)? > power(me)?.saturating_mul(2)).then_some(first)
+}
+
+/// Who may have certificates that are missing here: the leader, and one of the others, another one
+/// each time, because those that were asked before may miss them, too.
+fn whom_to_ask(leader: Option<u16>, peers: &BTreeSet<u16>, turn: usize) -> Vec<u16> {
+    let other = peers.iter().nth(turn.checked_rem(peers.len()).unwrap_or(0)).copied();
+    leader.filter(|leader| peers.contains(leader)).into_iter().chain(other).collect()
 }
 
 impl Manager {
@@ -300,8 +310,8 @@ impl Manager {
         let peers = (self.reachable)();
         let request = fetch::Request { from: tip, count: fetch::CERTIFICATES_MAX };
         let body = Bytes::from(codec::to_bytes(&request));
-        let leader = engine.leader.filter(|leader| peers.contains(leader));
-        for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
+        self.state.turn = self.state.turn.wrapping_add(1);
+        for peer in whom_to_ask(engine.leader, &peers, self.state.turn) {
             let answer = self.cluster.bus.call(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
             if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
@@ -488,5 +498,21 @@ impl Manager {
         if let Err(error) = self.cluster.bus.call(leader, Topic::Notices, body, CALL).await {
             tracing::info!(%error, "the leader did not take a notice");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_asked_in_turn() {
+        let peers = BTreeSet::from([0, 1, 3, 4]);
+        let asked = |turn| whom_to_ask(Some(3), &peers, turn);
+        assert!((0..9).all(|turn| asked(turn).first() == Some(&3)), "the leader each time");
+        let others: BTreeSet<u16> = (5..9).flat_map(asked).collect();
+        assert_eq!(others, peers);
+        assert_eq!(whom_to_ask(Some(2), &peers, 0), [0], "a leader that can't be reached");
+        assert!(whom_to_ask(None, &BTreeSet::new(), 7).is_empty());
     }
 }

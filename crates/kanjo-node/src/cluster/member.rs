@@ -42,7 +42,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -323,6 +323,7 @@ pub fn start_member(
         ballots: Ballots::new(chain, next_height),
         void,
         state: State::new(tip.height, released, membership),
+        begin: Instant::now(),
         finish_by: None,
     };
     // The sealer's output goes to finality as events.

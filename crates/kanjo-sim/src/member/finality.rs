@@ -1,12 +1,13 @@
 //! From a committed entry to a final block: the node's `cluster/finality.rs`, event by event.
 
-use super::maker::{Replay, Reply, ToMaker};
+use super::maker::{Reply, ToMaker};
 use super::open::is_broken;
+use super::replayer::ToReplay;
 use super::sealer::SealedBatch;
 use super::signer::ToSign;
 use super::{End, Member};
 use crate::scene::Broken;
-use crate::time::sleep;
+use crate::time::{ms, since_start, sleep, within};
 use bytes::Bytes;
 use kanjo_consensus::ballots::{self, Ballots, Expected};
 use kanjo_consensus::boundary::CommittedEntry;
@@ -21,23 +22,35 @@ use kanjo_types::{Certificate, Hash, Record};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// How far votes may run ahead of certificates on disk; less than a sentinel remembers.
+const VOTES_AHEAD: u64 = 48;
+const _: () = assert!((VOTES_AHEAD as usize) < kanjo_sentinel::rules::VOTES_REMEMBERED);
+
+/// How often a witness looks whether executors had their time.
+const WITNESS_TICK: Duration = ms(50);
 
 /// What finality is told.
 pub(crate) enum Event {
     /// From the sealer, in order of heights.
     Sealed(Box<SealedBatch>),
-    /// From the engine, in order of heights.
-    Committed(Box<CommittedEntry>),
+    /// From the engine, in order of heights, with its share of the room for entries under way.
+    Committed(Box<CommittedEntry>, OwnedSemaphorePermit),
     /// Own votes.
     Signed(Vec<SignedVote>),
     /// Votes of a member.
     Ballots(Vec<SignedVote>),
     /// Certificates got from a peer.
     Fetched(Vec<SignedHeader>),
-    /// This node leads, or leads no more.
-    Role { leads: bool },
+    /// The term in which this node leads; nothing when it leads no more.
+    Role { term: Option<u64> },
+    /// Certificates were written: the sentinel may go on.
+    Kept,
+    /// Nothing came for a while.
+    Tick,
     /// The engine's voters are changed: behind the entries that did it, blocks are made again.
     Resume,
     /// Ends the task.
@@ -50,6 +63,10 @@ struct Pending {
     /// The encoding of its block, if there is one that counts.
     block: Option<Bytes>,
     is_computed: bool,
+    /// Kept until this node has executed it.
+    permit: Option<OwnedSemaphorePermit>,
+    /// On a witness: the header of this height if its block does not count.
+    empty: Option<Hash>,
 }
 
 /// A block on its way to the engine.
@@ -74,6 +91,8 @@ pub(crate) struct State {
     /// The lowest height for which no votes are expected yet.
     next_ask: u64,
     drained: Vec<oneshot::Sender<()>>,
+    /// Term of the newest first entry of this node as leader.
+    own_blank: Option<u64>,
 }
 
 impl State {
@@ -93,6 +112,7 @@ impl State {
             sealed_to: tip,
             next_ask: first,
             drained: Vec::new(),
+            own_blank: None,
         }
     }
 
@@ -114,25 +134,25 @@ pub(crate) struct Finality {
 
 impl Finality {
     pub(crate) async fn run(mut self, mut events: UnboundedReceiver<Event>) {
-        while let Some(event) = events.recv().await {
+        while let Some(event) = self.next_event(&mut events).await {
             if !self.member.is_alive() || self.member.ended().is_some() {
                 return;
             }
             match event {
                 Event::Sealed(sealed) => self.sealed(*sealed),
-                Event::Committed(entry) => self.committed(&entry),
+                Event::Committed(entry, permit) => self.committed(&entry, permit),
                 Event::Signed(votes) => self.signed(&votes),
                 Event::Ballots(votes) => votes.iter().for_each(|vote| self.ballot(vote)),
                 Event::Fetched(signed) => signed.iter().for_each(|one| self.fetched(one)),
-                Event::Role { leads } => {
-                    if !leads {
-                        self.tell(ToMaker::Follow);
-                    }
-                }
-                Event::Resume => self.tell(ToMaker::Resume),
+                Event::Role { term } => self.role(term),
+                Event::Kept => self.ask_votes(),
+                Event::Resume => self.replay(ToReplay::PassOn(ToMaker::Resume)),
+                Event::Tick => {}
                 Event::Stop => return,
             }
+            self.tick();
             self.release_ready();
+            self.member.note_made(self.state.made.first_key_value().map(|(height, _)| *height));
             if self.state.made.is_empty() {
                 for reply in self.state.drained.drain(..) {
                     let _ = reply.send(());
@@ -144,16 +164,47 @@ impl Finality {
         }
     }
 
-    fn tell(&self, message: ToMaker) {
-        let _ = self.member.inboxes.maker.send(message);
+    /// Executors that a witness waits for may have had their time.
+    fn tick(&mut self) {
+        if self.member.is_witness {
+            let now_ms = u64::try_from(since_start().as_millis()).unwrap_or(u64::MAX);
+            let events = self.ballots.tick(now_ms);
+            self.take(events);
+        }
+    }
+
+    /// The next event; a witness looks at the clock in between.
+    async fn next_event(&self, events: &mut UnboundedReceiver<Event>) -> Option<Event> {
+        if !self.member.is_witness {
+            return events.recv().await;
+        }
+        within(WITNESS_TICK, events.recv()).await.unwrap_or(Some(Event::Tick))
+    }
+
+    /// A leader makes blocks once its first entry is committed and executed; which of the two this
+    /// task hears first is open.
+    fn role(&self, term: Option<u64>) {
+        match term {
+            None => {
+                let _ = self.member.inboxes.maker.send(ToMaker::Follow);
+            }
+            Some(term) if self.state.own_blank == Some(term) => {
+                self.replay(ToReplay::PassOn(ToMaker::Lead));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn replay(&self, message: ToReplay) {
+        let _ = self.member.inboxes.replayer.send(message);
     }
 
     // ---- Committed entries ----
 
-    fn committed(&mut self, entry: &CommittedEntry) {
+    fn committed(&mut self, entry: &CommittedEntry, permit: OwnedSemaphorePermit) {
         let height = entry.index;
         if height == 0 && self.chain.height() == 0 {
-            return self.committed_genesis(entry);
+            return self.committed_genesis(entry, permit);
         }
         if height <= self.chain.height() {
             return;
@@ -162,6 +213,7 @@ impl Finality {
             let last = self.chain.height();
             return self.failed(format!("the engine committed {height} after {last}"));
         }
+        let empty = self.member.is_witness.then(|| self.chain.empty(entry.proposer).hash());
         let placed = self.place(entry);
         let is_mine = self.state.made.get(&height).is_some_and(|made| *made == placed.hash);
         let block = match &entry.content {
@@ -172,6 +224,8 @@ impl Finality {
             placed: placed.clone(),
             block: block.clone(),
             is_computed: is_mine || self.member.is_witness,
+            permit: Some(permit),
+            empty,
         };
         self.state.pending.insert(height, pending);
         if is_mine {
@@ -189,10 +243,13 @@ impl Finality {
             }
             self.state.made.clear();
         }
+        if matches!(entry.content, Content::Blank) && entry.proposer == self.member.me {
+            self.state.own_blank = Some(entry.term);
+        }
         let leads_after = !matches!(entry.content, Content::Block(_))
             && entry.proposer == self.member.me
             && self.member.leads_in(entry.term);
-        self.tell(ToMaker::Committed(Box::new(Replay { placed, block, leads_after })));
+        self.replay(ToReplay::Height { placed: Box::new(placed), block, leads_after });
     }
 
     fn place(&mut self, entry: &CommittedEntry) -> Placed {
@@ -244,14 +301,16 @@ impl Finality {
         }
     }
 
-    fn committed_genesis(&mut self, entry: &CommittedEntry) {
+    fn committed_genesis(&mut self, entry: &CommittedEntry, permit: OwnedSemaphorePermit) {
         if self.state.released.is_some() {
             return;
         }
         let (header, hash) = (self.chain.last().clone(), self.chain.last_hash());
         let challenge = kanjo_types::block::challenge(&Hash::ZERO, &entry.signature);
         let placed = Placed { header, hash, challenge, void: None };
-        let pending = Pending { placed, block: None, is_computed: true };
+        let empty = self.member.is_witness.then_some(hash);
+        let permit = Some(permit);
+        let pending = Pending { placed, block: None, is_computed: true, permit, empty };
         self.state.pending.insert(0, pending);
         self.ask_votes();
     }
@@ -285,6 +344,7 @@ impl Finality {
             }
         } else if let Some(pending) = self.state.pending.get_mut(&height) {
             pending.is_computed = true;
+            pending.permit = None;
         }
         self.state.waiting.push_back((height, sealed));
         self.ask_votes();
@@ -306,15 +366,24 @@ impl Finality {
         if self.state.memberships.contains_key(&height) && self.next_release() < height {
             return false;
         }
-        let Some(pending) = self.state.pending.get(&height) else { return false };
+        // A sentinel remembers so many votes: what it signed above the certificates on disk must be
+        // among them, or a power cut of all nodes would leave heights that nobody may sign again.
+        if height >= self.member.kept_to.load(Ordering::Acquire).saturating_add(VOTES_AHEAD) {
+            return false;
+        }
+        let Some(pending) = self.state.pending.get_mut(&height) else { return false };
         if !pending.is_computed {
             return false;
         }
+        pending.permit = None;
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
+        let empty = pending.empty;
         let epoch = membership.epoch;
         let is_voter = membership.member(self.member.me).is_some_and(|me| me.votes());
         let header = (!self.member.is_witness).then_some(hash);
-        let events = self.ballots.expect(height, Expected { header, challenge, membership });
+        let signable = empty.map_or(Vec::new(), |empty| vec![hash, empty]);
+        let expected = Expected { header, challenge, membership, signable };
+        let events = self.ballots.expect(height, expected);
         self.take(events);
         let is_certified = self.ballots.certificate(height).is_some();
         if is_voter && !self.member.is_witness && !is_certified {
@@ -408,6 +477,11 @@ impl Finality {
 
     fn certified(&mut self, height: u64, header: Hash, certificate: Certificate) {
         let Some(pending) = self.state.pending.get(&height) else { return };
+        if pending.placed.hash != header && pending.empty != Some(header) {
+            return self.failed(format!(
+                "height {height}: {header} is certified, and no entry of the log has it"
+            ));
+        }
         if pending.placed.hash != header {
             return self.follow_executors(height, pending.placed.hash);
         }

@@ -1,12 +1,13 @@
 //! Writes certificates behind finality: the node's `cluster/keeper.rs`.
 
-use super::{End, Member};
+use super::{End, Event, Member};
 use crate::time::{ms, sleep};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_store::BlockRef;
 use kanjo_store::log::{AppendError, BlockLog};
 use kanjo_types::codec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The task's parts.
@@ -27,6 +28,8 @@ impl Keeper {
             if !self.member.is_alive() || !self.append(&group).await {
                 return;
             }
+            self.member.kept_to.store(self.log.next_height(), Ordering::Release);
+            let _ = self.member.inboxes.finality.send(Event::Kept);
             let mut recent = self.member.recent.lock();
             for signed in &group {
                 recent.remove(&signed.header.height);

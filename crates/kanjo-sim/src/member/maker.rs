@@ -1,4 +1,4 @@
-//! Executes: the node's `sequencer.rs` and `cluster/replayer.rs`, message by message.
+//! Executes: the node's `sequencer.rs`, message by message.
 
 use super::open::is_broken;
 use super::{Member, Replica};
@@ -6,11 +6,11 @@ use crate::scene::Broken;
 use crate::time::{Rt, ms, sleep};
 use bytes::Bytes;
 use kanjo_ledger::chain::Placed;
-use kanjo_ledger::recompute::{ready, recompute};
+use kanjo_ledger::recompute::{Ready, recompute};
 use kanjo_ledger::{BlockContext, BlockEffects, Verified, prepare, verify_one};
 use kanjo_types::membership::{Membership, Notice, Statement};
 use kanjo_types::outcome::Refusal;
-use kanjo_types::stored::{Entry, decode_transactions};
+use kanjo_types::stored::Entry;
 use kanjo_types::transaction::Refused;
 use kanjo_types::{Hash, ResultCode, TransactionId};
 use openraft::AsyncRuntime;
@@ -51,8 +51,8 @@ impl Reply {
 /// A committed height on its way to be executed.
 pub(crate) struct Replay {
     pub placed: Placed,
-    /// Its encoding; nothing for an empty height.
-    pub block: Option<Bytes>,
+    /// Its transactions and its encoding; nothing for an empty height.
+    pub block: Option<(Vec<Ready>, Bytes)>,
     /// Afterwards this node leads.
     pub leads_after: bool,
 }
@@ -69,6 +69,8 @@ pub(crate) enum ToMaker {
     Mark(oneshot::Sender<()>),
     Pause,
     Resume,
+    /// What this node executed is what the cluster has committed: make blocks.
+    Lead,
     Follow,
     Stop,
 }
@@ -214,6 +216,7 @@ impl Maker {
             ToMaker::Mark(mark) => self.open.marks.push(mark),
             ToMaker::Pause => self.set_mode(Mode::Leading, Mode::Paused),
             ToMaker::Resume => self.set_mode(Mode::Paused, Mode::Leading),
+            ToMaker::Lead => self.set_mode(Mode::Following, Mode::Leading),
             ToMaker::Follow => {
                 self.set_mode(Mode::Leading, Mode::Following);
                 self.set_mode(Mode::Paused, Mode::Following);
@@ -235,6 +238,7 @@ impl Maker {
         }
         self.flush();
         self.mode = to;
+        self.member.note(format!("{from:?} → {to:?} at {}", self.next_height));
         while let Some(checked) = self.stash.pop_front() {
             if to == Mode::Leading {
                 self.execute(checked);
@@ -279,13 +283,13 @@ impl Maker {
         let placed = Box::new(placed);
         let origin = match block {
             None => Origin::Empty(placed),
-            Some(content) => {
-                match execute_block(&mut replica, &member, context, &content) {
+            Some((transactions, content)) => {
+                match recompute(&mut replica.ledger, context, transactions, &mut no_headers) {
                     Ok(computed) => entries = computed,
                     Err(_) if !rewinds => {}
                     Err(difference) => {
                         self.broken = true;
-                        return member.rewind(&difference, void);
+                        return member.rewind(&difference.to_string(), void);
                     }
                 }
                 effects = replica.ledger.end_block();
@@ -394,17 +398,4 @@ fn run_one(
     let keys = replica.ledger.author_keys(prepared.transaction());
     let verified = verify_one(prepared, keys)?;
     replica.ledger.execute(context, position, &verified)
-}
-
-fn execute_block(
-    replica: &mut Replica,
-    member: &Member,
-    context: BlockContext,
-    content: &Bytes,
-) -> Result<Vec<Entry>, String> {
-    let (_, raws) =
-        decode_transactions(content, member.scene.chain).map_err(|error| error.to_string())?;
-    let ready = ready(&replica.ledger, raws).map_err(|error| error.to_string())?;
-    recompute(&mut replica.ledger, context, ready, &mut no_headers)
-        .map_err(|error| error.to_string())
 }

@@ -22,6 +22,8 @@ const CALL: Duration = ms(500);
 const STUCK: Duration = ms(300);
 const PAUSE_MAX: Duration = ms(3_000);
 const EJECT_AFTER: Duration = ms(1_500);
+/// A block made here that waits for so long to be committed, with a majority there, is lost.
+const MADE_MAX: Duration = ms(4_000);
 const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
@@ -32,6 +34,10 @@ pub(crate) enum ToManager {
         reply: oneshot::Sender<Result<Bytes, String>>,
     },
     Bring(Notice),
+    /// The membership is another one.
+    Changed,
+    /// Hand leadership to another member, as where it has more power.
+    HandOver(u16),
     /// Leave the quorum before a planned stop.
     Leave(oneshot::Sender<Result<(), String>>),
     Stop,
@@ -53,24 +59,40 @@ pub(crate) struct Manager {
     tip: (u64, Duration),
     next_ask: Duration,
     leaving: bool,
+    /// How often others were asked for certificates.
+    turn: usize,
+}
+
+/// Who may have certificates that are missing here: the leader, and one of the others, another one
+/// each time, because those that were asked before may miss them, too.
+fn whom_to_ask(leader: Option<u16>, peers: &BTreeSet<u16>, turn: usize) -> Vec<u16> {
+    let other = peers.iter().nth(turn.checked_rem(peers.len()).unwrap_or(0)).copied();
+    leader.filter(|leader| peers.contains(leader)).into_iter().chain(other).collect()
 }
 
 impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self { member, engine, unreachable, tip, next_ask: now, leaving: false }
+        Self { member, engine, unreachable, tip, next_ask: now, leaving: false, turn: 0 }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
         loop {
             match within(TICK, asked.recv()).await {
-                None => self.tick().await,
+                None | Some(Some(ToManager::Changed)) => self.tick().await,
                 Some(Some(ToManager::Asked { from, body, reply })) => {
                     let answer = self.answer(from, &body).await;
                     let _ = reply.send(answer);
                 }
                 Some(Some(ToManager::Bring(notice))) => self.bring(notice, Vec::new()).await,
+                Some(Some(ToManager::HandOver(to))) => {
+                    if self.engine.now().role == Role::Leader && self.pause().await {
+                        self.hand_over(&BTreeSet::from([to])).await;
+                        // Where the hand-over failed this node goes on; otherwise it follows.
+                        let _ = self.member.inboxes.finality.send(Event::Resume);
+                    }
+                }
                 Some(Some(ToManager::Leave(reply))) => {
                     let left = self.leave().await;
                     let _ = reply.send(left);
@@ -87,6 +109,7 @@ impl Manager {
         let engine = self.engine.now();
         self.look_who_is_there();
         self.unstick(&engine).await;
+        self.watch_made(&engine);
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
         } else if engine.role == Role::Leader {
@@ -114,6 +137,20 @@ impl Manager {
         self.unreachable.iter().filter(|(_, since)| is_down(since)).map(|(n, _)| *n).collect()
     }
 
+    /// A block that the engine took and does not commit, although a majority is there, is lost:
+    /// what was executed on top of it can't stay.
+    fn watch_made(&self, engine: &EngineState) {
+        let (membership, reachable) = (self.member.membership(), self.member.reachable());
+        let there = membership
+            .voters()
+            .filter(|(number, _)| *number == self.member.me || reachable.contains(number));
+        let is_heard = there.count() >= membership.quorum();
+        let is_lost = self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        if is_lost && (is_heard || engine.role != Role::Leader) {
+            self.member.rewind("a block made here was not committed", None);
+        }
+    }
+
     // ---- Lost votes ----
 
     async fn unstick(&mut self, engine: &EngineState) {
@@ -130,8 +167,8 @@ impl Manager {
         self.member.repeat_votes(tip);
         let peers = self.member.reachable();
         let body = Bytes::from(codec::to_bytes(&tip));
-        let leader = engine.leader.filter(|leader| peers.contains(leader));
-        for peer in leader.into_iter().chain(peers.iter().copied()).take(2) {
+        self.turn = self.turn.wrapping_add(1);
+        for peer in whom_to_ask(engine.leader, &peers, self.turn) {
             let answer = self.member.ask(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
             if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
@@ -166,7 +203,6 @@ impl Manager {
         if let Err(error) = self.engine.change_voters(wanted, learners).await {
             self.member.note(format!("voters were not changed: {error}"));
         }
-        // Not past the entries that changed them, which are on their way to the maker.
         let _ = self.member.inboxes.finality.send(Event::Resume);
     }
 
@@ -201,7 +237,7 @@ impl Manager {
             return false;
         }
         if !matches!(within(PAUSE_MAX, drained).await, Some(Ok(()))) {
-            let _ = maker.send(ToMaker::Resume);
+            let _ = self.member.inboxes.finality.send(Event::Resume);
             return false;
         }
         true

@@ -3,7 +3,7 @@
 //! ```text
 //!  submit ─▶ maker ─▶ sealer ─┐                 ┌─ engine ◀── other members
 //!              ▲              ▼                 ▼
-//!              └── replay ── finality ─▶ proposer ─▶ engine
+//!              └─ replayer ─ finality ─▶ proposer ─▶ engine
 //!                             │  ▲ ▲
 //!                   signer ◀──┘  │ └── votes of other members
 //!                             └──┘ certified: answers, keeper
@@ -18,6 +18,7 @@ mod keeper;
 mod maker;
 mod manager;
 mod open;
+mod replayer;
 mod sealer;
 mod signer;
 
@@ -28,6 +29,7 @@ pub use open::start;
 
 use crate::crimes::Crime;
 use crate::dice::Dice;
+use crate::equivocator;
 use crate::scene::Scene;
 use crate::time::{self, Rt};
 use bytes::Bytes;
@@ -41,10 +43,12 @@ use kanjo_store::faults::FaultyDisk;
 use kanjo_types::membership::{Membership, Notice};
 use kanjo_types::{Certificate, Hash, codec};
 use parking_lot::Mutex;
+use replayer::ToReplay;
 use signer::ToSign;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -73,6 +77,7 @@ pub enum End {
 pub(crate) struct Inboxes {
     pub finality: UnboundedSender<Event>,
     pub maker: UnboundedSender<ToMaker>,
+    pub replayer: UnboundedSender<ToReplay>,
     pub signer: UnboundedSender<ToSign>,
     pub manager: UnboundedSender<ToManager>,
     pub keeper: UnboundedSender<Option<SignedHeader>>,
@@ -115,6 +120,10 @@ pub struct Member {
     pub(crate) leading_term: AtomicU64,
     /// The height after the last released one.
     pub(crate) next_release: AtomicU64,
+    /// Height after the last certificate on disk.
+    pub(crate) kept_to: AtomicU64,
+    /// The lowest block made here that is not committed, and since when.
+    made: Mutex<Option<(u64, Duration)>>,
     pub(crate) certificates: kanjo_store::log::LogReader,
     pub(crate) recent: Mutex<BTreeMap<u64, SignedHeader>>,
     membership: Mutex<Arc<Membership>>,
@@ -174,6 +183,7 @@ impl Member {
         self.flow.close();
         let _ = self.inboxes.finality.send(Event::Stop);
         let _ = self.inboxes.maker.send(ToMaker::Stop);
+        let _ = self.inboxes.replayer.send(ToReplay::Stop);
         let _ = self.inboxes.signer.send(ToSign::Stop);
         let _ = self.inboxes.manager.send(ToManager::Stop);
         let _ = self.inboxes.keeper.send(None);
@@ -196,8 +206,25 @@ impl Member {
     }
 
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
+        if membership.epoch < self.membership().epoch {
+            return;
+        }
         self.note(format!("membership of epoch {}", membership.epoch));
         *self.membership.lock() = membership;
+        let _ = self.inboxes.manager.send(ToManager::Changed);
+    }
+
+    /// The lowest block made here that is not committed.
+    pub(crate) fn note_made(&self, lowest: Option<u64>) {
+        let mut made = self.made.lock();
+        if made.map(|(height, _)| height) != lowest {
+            *made = lowest.map(|height| (height, time::since_start()));
+        }
+    }
+
+    /// For how long a block made here has waited to be committed.
+    pub(crate) fn made_waits(&self) -> Option<Duration> {
+        self.made.lock().map(|(_, since)| time::since_start().saturating_sub(since))
     }
 
     /// Does this node lead in `term`?
@@ -237,7 +264,7 @@ impl Member {
         to: u16,
         topic: Topic,
         body: Bytes,
-        ttl: std::time::Duration,
+        ttl: Duration,
     ) -> Result<Bytes, kanjo_link::bus::BusError> {
         if !self.is_alive() {
             return Err(kanjo_link::bus::BusError::Closed);
@@ -259,7 +286,7 @@ impl Member {
             return;
         }
         self.scene.observer.saw_votes(votes);
-        self.publish(Topic::Votes, &encode_votes(votes));
+        self.send_votes(votes);
         let mut kept = self.votes.lock();
         kept.extend(votes.iter().copied());
         let surplus = kept.len().saturating_sub(VOTES_KEPT);
@@ -275,7 +302,15 @@ impl Member {
     pub(crate) fn repeat_votes(&self, from: u64) {
         let votes = self.votes_from(from);
         if !votes.is_empty() {
-            self.publish(Topic::Votes, &encode_votes(&votes));
+            self.send_votes(&votes);
+        }
+    }
+
+    fn send_votes(&self, votes: &[SignedVote]) {
+        if self.commits(Crime::Equivocator) && self.is_alive() {
+            equivocator::publish_votes(self, votes);
+        } else {
+            self.publish(Topic::Votes, &encode_votes(votes));
         }
     }
 

@@ -5,6 +5,7 @@ use super::finality::{Finality, State};
 use super::keeper::Keeper;
 use super::maker::Maker;
 use super::manager::Manager;
+use super::replayer::Replayer;
 use super::sealer::Sealer;
 use super::signer::{Sentinel, Signing};
 use super::{End, Event, Inboxes, Member, Replica, Sealed};
@@ -36,8 +37,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+/// Committed entries that may be on their way to finality.
+const COMMITTED_MAX: usize = 256;
 /// Blocks made here that may be on their way.
 pub(super) const FLOW_BLOCKS: usize = 8;
 const SEGMENT_BYTES: u64 = 1 << 18;
@@ -134,6 +138,7 @@ pub async fn start(
     let sentinel = Sentinel::open(scene, me, disk, settings)?;
     let (finality_in, finality_out) = unbounded_channel();
     let (maker_in, maker_out) = unbounded_channel();
+    let (replayer_in, replayer_out) = unbounded_channel();
     let (signer_in, signer_out) = unbounded_channel();
     let (manager_in, manager_out) = unbounded_channel();
     let (keeper_in, keeper_out) = unbounded_channel();
@@ -156,6 +161,7 @@ pub async fn start(
         inboxes: Inboxes {
             finality: finality_in,
             maker: maker_in,
+            replayer: replayer_in,
             signer: signer_in,
             manager: manager_in,
             keeper: keeper_in,
@@ -164,6 +170,8 @@ pub async fn start(
         sealed: Mutex::new(Sealed { trees, last: last.header.clone() }),
         leading_term: AtomicU64::new(0),
         next_release: AtomicU64::new(next_height),
+        kept_to: AtomicU64::new(certificates.next_height()),
+        made: Mutex::default(),
         certificates: certificates.reader(),
         recent: Mutex::default(),
         membership: Mutex::new(membership.clone()),
@@ -187,6 +195,7 @@ pub async fn start(
     spawn(finality.run(finality_out));
     spawn(maker.run(maker_out));
     spawn(sealer.run(batches_out));
+    spawn(Replayer { member: member.clone() }.run(replayer_out));
     spawn(Signing { member: member.clone(), sentinel }.run(signer_out));
     spawn(Keeper { member: member.clone(), log: certificates }.run(keeper_out));
     let genesis_voters = u16::try_from(scene.genesis.voters.len()).unwrap_or(u16::MAX);
@@ -202,9 +211,12 @@ pub async fn start(
         bus: Arc::new(MemberBus { member: member.clone() }),
         notary: Arc::new(super::signer::Notary { member: member.clone() }),
         check: Arc::new(SignedBySentinel { member: member.clone() }),
-        sink: Arc::new(ToFinality { member: member.clone() }),
+        sink: Arc::new(ToFinality {
+            member: member.clone(),
+            room: Arc::new(Semaphore::new(COMMITTED_MAX)),
+        }),
     };
-    let engine = Engine::<Rt>::start(engine_config(), parts).await.map_err(|error| {
+    let engine = Engine::<Rt>::start(engine_config(is_witness), parts).await.map_err(|error| {
         member.kill();
         text(error)
     })?;
@@ -219,28 +231,36 @@ pub async fn start(
     Ok(member)
 }
 
-/// Times of the engine in a run.
-fn engine_config() -> EngineConfig {
+/// Times of the engine in a run. Executors should lead: a witness waits for them.
+fn engine_config(is_witness: bool) -> EngineConfig {
+    let times = if is_witness { 4 } else { 1 };
     EngineConfig {
         heartbeat_ms: 40,
-        election_min_ms: 150,
-        election_max_ms: 300,
+        election_min_ms: 150 * times,
+        election_max_ms: 300 * times,
         append_timeout_ms: 500,
         entries_per_append: 64,
         writing: Writing::Inline,
     }
 }
 
+/// Hands committed entries to finality, as fast as this node executes them.
 struct ToFinality {
     member: Arc<Member>,
+    room: Arc<Semaphore>,
 }
 
 impl Sink for ToFinality {
     fn committed(&self, entry: CommittedEntry) -> BoxFuture<'static, ()> {
-        if self.member.is_alive() {
-            let _ = self.member.inboxes.finality.send(Event::Committed(Box::new(entry)));
-        }
-        Box::pin(async {})
+        let (member, room) = (self.member.clone(), self.room.clone());
+        Box::pin(async move {
+            // Closed never.
+            if let Ok(permit) = room.acquire_owned().await
+                && member.is_alive()
+            {
+                let _ = member.inboxes.finality.send(Event::Committed(Box::new(entry), permit));
+            }
+        })
     }
 }
 
@@ -283,7 +303,7 @@ async fn propose(
         let proposal = kanjo_consensus::entry::Proposal { header, bytes };
         if let Err(error) = engine.propose(term, height, proposal).await {
             member.note(format!("height {height} was not proposed: {error}"));
-            let _ = member.inboxes.finality.send(Event::Role { leads: false });
+            let _ = member.inboxes.finality.send(Event::Role { term: None });
         }
     }
 }
@@ -307,7 +327,10 @@ async fn watch_role(member: Arc<Member>, engine: Engine<Rt>) {
         if before != leading {
             member.note(if leads { format!("leads term {term}") } else { "follows".to_owned() });
             if before != 0 {
-                let _ = member.inboxes.finality.send(Event::Role { leads: false });
+                let _ = member.inboxes.finality.send(Event::Role { term: None });
+            }
+            if leads {
+                let _ = member.inboxes.finality.send(Event::Role { term: Some(term) });
             }
         }
         if state.changed().await.is_err() {

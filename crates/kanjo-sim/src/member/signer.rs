@@ -2,6 +2,7 @@
 //! and its guard on the node's disk.
 
 use super::{Event, Member};
+use crate::equivocator;
 use crate::scene::{Broken, NodeSettings, Scene};
 use crate::time::sleep;
 use crate::world;
@@ -64,7 +65,8 @@ impl Sentinel {
     ) -> Result<Self, String> {
         let certificate = world::certificate(me, settings.kind);
         let vote_seed = world::vote_seed(me);
-        if scene.broken == Some(Broken::GuardOff) {
+        // Those of honest members keep to the rules: one that does not is enough.
+        if scene.broken == Some(Broken::GuardOff) && settings.crime.is_some() {
             let key = SecretKey::from_seed(KeyKind::Ed25519, vote_seed).map_err(text)?;
             let (chain, certificate) = (scene.chain, certificate.hash(scene.chain));
             return Ok(Self::Unguarded(Box::new(Unguarded { key, chain, certificate })));
@@ -199,6 +201,8 @@ impl Signing {
             }
         }
         self.member.publish_votes(&signed);
+        // A criminal's own node need not know.
+        signed.retain(|vote| !equivocator::is_second(&self.member, vote));
         let _ = self.member.inboxes.finality.send(Event::Signed(signed));
     }
 
