@@ -37,7 +37,7 @@ use kanjo_types::{ChainId, Genesis, Hash, PublicKey};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::RwLock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -65,6 +65,9 @@ pub struct MemberOptions {
     /// The newest membership that is known from elsewhere: a node that is new finds itself and the
     /// others there before it has executed the blocks that made it.
     pub membership: Option<Arc<Membership>>,
+    /// Members that are reached elsewhere than their certificates say, by name: through a tunnel or
+    /// an address translation.
+    pub link_via: BTreeMap<String, String>,
 }
 
 impl Default for MemberOptions {
@@ -77,6 +80,7 @@ impl Default for MemberOptions {
             roles: None,
             prefer_power: false,
             membership: None,
+            link_via: BTreeMap::new(),
         }
     }
 }
@@ -173,14 +177,21 @@ impl ProposalCheck for SignedBySentinel {
 }
 
 /// Other members to link to.
-pub(crate) fn peers(membership: &Membership, me: u16) -> Vec<Peer> {
+pub(crate) fn peers(
+    membership: &Membership,
+    me: u16,
+    link_via: &BTreeMap<String, String>,
+) -> Vec<Peer> {
     let others = membership.numbered().filter(|(number, member)| {
         *number != me && member.status != kanjo_types::membership::MemberStatus::Removed
     });
     let peer = |(number, member): (u16, &kanjo_types::membership::Member)| Peer {
         number,
         key: member.certificate.link_key,
-        address: member.certificate.address.clone(),
+        address: link_via
+            .get(&member.certificate.name)
+            .unwrap_or(&member.certificate.address)
+            .clone(),
     };
     others.map(peer).collect()
 }
@@ -247,7 +258,7 @@ pub fn start_member(
         me,
         key: link_key,
         listen,
-        peers: peers(&newest, me),
+        peers: peers(&newest, me, &options.link_via),
         limits: MeshLimits::default(),
     };
     let mesh = links_runtime
@@ -262,6 +273,7 @@ pub fn start_member(
         program: signer.measurement(),
         attestor: signer.status().ok().map(|status| status.attestor.name()),
         takes: options.roles.as_ref().map(|roles| measures::mask(roles)),
+        link_via: options.link_via.clone(),
     });
 
     let Some(OpenedAs::Member { log, certificates }) = opened.kind.take() else {

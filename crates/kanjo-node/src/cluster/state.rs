@@ -49,6 +49,8 @@ pub(crate) struct Own {
     pub attestor: Option<&'static str>,
     /// Roles it takes by configuration.
     pub takes: Option<u8>,
+    /// Members that are reached elsewhere than their certificates say.
+    pub link_via: BTreeMap<String, String>,
 }
 
 /// Milliseconds since then.
@@ -135,7 +137,9 @@ impl ClusterState {
         }
         tracing::info!(epoch = membership.epoch, "membership");
         if let Some(links) = self.links() {
-            links.set_peers(peers(&membership, self.me));
+            let elsewhere = BTreeMap::new();
+            let link_via = self.own.get().map_or(&elsewhere, |own| &own.link_via);
+            links.set_peers(peers(&membership, self.me, link_via));
         }
         *self.membership.write() = membership;
         self.changed.notify_one();
