@@ -16,7 +16,7 @@ use kanjo_types::{Certificate, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -67,6 +67,8 @@ pub(crate) struct ClusterState {
     pub bus: Arc<dyn Bus>,
     /// Height after the last certificate on disk.
     pub kept_to: AtomicU64,
+    /// Certificates wait because the disk is full.
+    pub kept_waits: AtomicBool,
     /// The lowest block made here that is not committed, and since when.
     made: Mutex<Option<(u64, Instant)>>,
     /// Term in which this node leads; 0 when it does not.
@@ -105,6 +107,7 @@ impl ClusterState {
             recent,
             bus,
             kept_to: AtomicU64::new(0),
+            kept_waits: AtomicBool::new(false),
             made: Mutex::default(),
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),

@@ -7,7 +7,7 @@ use crate::shared::{Health, Submission};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -47,9 +47,9 @@ pub(super) async fn submit(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    check_health(&api)?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
+    check_health(&api, &headers)?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > BYTES_MAX) {
         return Err(Refused::new(Refusal::TooLarge, "request").into());
@@ -121,9 +121,11 @@ async fn read_body(
     }
 }
 
-fn check_health(api: &Api) -> Result<(), ApiError> {
+fn check_health(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
     let refusal = match api.shared.health() {
         Health::Running => return Ok(()),
+        // What is passed on takes no room here.
+        Health::StorageFull if forward::is_for_another(api, headers) => return Ok(()),
         Health::StorageFull => Refusal::StorageFull,
         Health::Stopping | Health::Stopped(_) => Refusal::Stopping,
         Health::Rewinding { .. } => Refusal::NoLeader,
