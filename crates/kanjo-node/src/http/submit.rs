@@ -17,6 +17,7 @@ use kanjo_types::codec;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::transaction::{Refused, SignedTransaction};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -174,5 +175,23 @@ async fn run(
         biased;
         outcomes = outcomes => outcomes.map_err(|_| ApiError::stopped()),
         _ = failed => Err(ApiError::stopped()),
+        () = leads_no_more(api) => Err(ApiError::leads_no_more()),
+    }
+}
+
+/// How often it is looked whether this node still leads.
+const LEADS_STEP: Duration = Duration::from_millis(100);
+/// So often it does not before those who wait are sent elsewhere.
+const LEADS_STEPS_MAX: u32 = 10;
+
+/// Waits until this node has not led for a while. What was taken here may be final by another
+/// leader's work, and this node may be cut off and never hear of it: the client must not wait here.
+async fn leads_no_more(api: &Api) {
+    let Some(cluster) = &api.shared.cluster else { return std::future::pending().await };
+    let mut steps = 0;
+    while steps < LEADS_STEPS_MAX {
+        tokio::time::sleep(LEADS_STEP).await;
+        let leads = cluster.leading_term.load(Ordering::Acquire) != 0;
+        steps = if leads { 0 } else { steps + 1 };
     }
 }
