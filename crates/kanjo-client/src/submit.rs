@@ -213,7 +213,7 @@ fn may_be_late(refusal: Refusal) -> bool {
 fn is_for_later(error: &ClientError, has_others: bool) -> bool {
     match refusal_of(error) {
         Some(Refusal::Overloaded | Refusal::NoLeader) => true,
-        Some(Refusal::Stopping) => has_others,
+        Some(Refusal::Stopping | Refusal::StorageFull) => has_others,
         _ => has_others && error.code() == Some("witness"),
     }
 }
