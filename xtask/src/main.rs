@@ -17,6 +17,8 @@ cargo xtask <verb>
   crash [N]     kill a node N times under load and check what is left (default 200)
   fuzz [SECS]   a longer bounded run of every decoder against mutated input (default 60)
   sim [ARGS]    simulated clusters: --seeds N [--seed S] [--json] (default 300 seeds)
+  chaos [ARGS]  faults on real processes under load: --minutes N [--nodes 3] [--witnesses 1] [--seed S]
+                [--faults kill,partition,disk,sentinel] [--json] (default 10 minutes)
   demo          the main job end to end, its figures checked
   bench [ARGS]  kanjo bench, in the release profile (default: emoney, 1,000,000 accounts)
   vectors       write the fixed test vectors anew
@@ -143,6 +145,14 @@ fn sim(arguments: &[String]) -> Step {
     run(command.args(arguments))
 }
 
+fn chaos(arguments: &[String]) -> Step {
+    let packages =
+        ["--package", "kanjo", "--package", "kanjo-sentinel", "--package", "kanjo-chaos"];
+    run(cargo(&["build", "--release", "--quiet", "--bins"]).args(packages))?;
+    let mut command = cargo(&["run", "--release", "--quiet", "--package", "kanjo-chaos", "--"]);
+    run(command.args(arguments))
+}
+
 fn fuzz(seconds: &str) -> Step {
     let arguments = ["test", "--release", "--package", "kanjo-fuzz", "--", "--nocapture"];
     run(cargo(&arguments).env("KANJO_FUZZ_SECONDS", seconds))
@@ -215,6 +225,7 @@ fn main() -> ExitCode {
         "crash" => crash(word(1, "200")),
         "fuzz" => fuzz(word(1, "60")),
         "sim" => sim(arguments.get(1..).unwrap_or_default()),
+        "chaos" => chaos(arguments.get(1..).unwrap_or_default()),
         "demo" => demo(),
         "bench" => bench(arguments.get(1..).unwrap_or_default()),
         "vectors" => vectors(),

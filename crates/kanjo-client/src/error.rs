@@ -76,7 +76,7 @@ impl ClientError {
     pub fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => true,
-            Self::Refused { status, .. } => matches!(status, 429 | 503),
+            Self::Refused { status, .. } => matches!(status, 429 | 503 | 507),
             Self::BadAnswer { .. } | Self::BadUrl { .. } => false,
         }
     }

@@ -13,7 +13,7 @@
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::transport::{Accept, Content, Lost};
-use kanjo_api::{BINARY_MEDIA_TYPE, SubmitAnswer, SubmitOutcome, frames};
+use kanjo_api::{BINARY_MEDIA_TYPE, ErrorBody, SubmitAnswer, SubmitOutcome, frames};
 use kanjo_types::outcome::Refusal;
 use kanjo_types::stored::decode_signed;
 use kanjo_types::transaction::SignedTransaction;
@@ -61,7 +61,7 @@ impl Client {
         let content = Content { media_type: BINARY_MEDIA_TYPE, bytes: frames };
         let limits = &self.transport.limits;
         let mut known: Vec<SubmitOutcome> = Vec::new();
-        let mut is_repeated = false;
+        let (mut is_repeated, mut was_lost) = (false, false);
         let mut attempt = 0;
         loop {
             std::thread::sleep(limits.wait_before(attempt));
@@ -69,6 +69,7 @@ impl Client {
             let base = self.transport.base().to_owned();
             let (answer, sent_before) = self.send(content, Accept::Binary);
             is_repeated |= sent_before;
+            was_lost |= sent_before;
             let mut answer: SubmitAnswer = codec::from_bytes(&answer?)
                 .map_err(|error| self.transport.bad_answer(&error.to_string()))?;
             // What was recorded at an earlier attempt stays so.
@@ -89,6 +90,11 @@ impl Client {
             if is_repeated && has(|refusal| is_used(refusal) || may_be_late(refusal)) {
                 answer = self.resolve(frames, answer)?;
             }
+            // A node that takes nothing now says nothing about an earlier attempt.
+            let is_open = |outcome| refused(outcome).is_some_and(is_about_the_node);
+            if was_lost && answer.outcomes.iter().any(is_open) {
+                return Err(unknown());
+            }
             self.note(&answer.outcomes);
             return Ok(answer);
         }
@@ -108,6 +114,7 @@ impl Client {
         let limits = &self.transport.limits;
         let has_others = self.transport.has_others();
         let mut sent_before = false;
+        let mut lost_before = None;
         let mut attempt = 0;
         loop {
             std::thread::sleep(limits.wait_before(attempt));
@@ -116,10 +123,14 @@ impl Client {
             let base = self.transport.base().to_owned();
             match self.transport.post_once(PATH, content, accept) {
                 Ok(answer) => return (Ok(answer), sent_before),
-                Err(Lost::Unknown(_)) if may_repeat => sent_before = true,
+                Err(Lost::Unknown(error)) if may_repeat => {
+                    sent_before = true;
+                    lost_before = Some(error);
+                }
                 Err(Lost::NotSent(_)) if may_repeat && (sent_before || has_others) => {}
                 Err(Lost::Final(error)) if may_repeat && error.code() == Some(UNKNOWN) => {
                     sent_before = true;
+                    lost_before = Some(error);
                 }
                 Err(Lost::Final(error)) if may_repeat && is_for_later(&error, has_others) => {
                     // A busy node is no reason to go to another one.
@@ -127,7 +138,15 @@ impl Client {
                         continue;
                     }
                 }
-                Err(lost) => return (Err(lost.into_error()), sent_before),
+                Err(lost) => {
+                    let error = lost.into_error();
+                    // A node that takes nothing now says nothing about an earlier attempt.
+                    let error = match lost_before {
+                        Some(lost) if refusal_of(&error).is_none_or(is_about_the_node) => lost,
+                        _ => error,
+                    };
+                    return (Err(error), sent_before);
+                }
             }
             self.transport.go_on_from(&base);
         }
@@ -178,6 +197,13 @@ impl Client {
 /// Code of an answer that leaves open what became of the request.
 const UNKNOWN: &str = "outcome_unknown";
 
+fn unknown() -> ClientError {
+    let message = "An earlier attempt was lost on the way, and no node takes it now: send the same bytes \
+                   again later, or look the transactions up.";
+    let body = ErrorBody { code: UNKNOWN.to_owned(), message: message.to_owned(), field: None };
+    ClientError::Refused { status: 503, body }
+}
+
 fn refused(outcome: &SubmitOutcome) -> Option<Refusal> {
     match outcome {
         SubmitOutcome::Refused { refusal, .. } => Some(*refusal),
@@ -209,11 +235,19 @@ fn may_be_late(refusal: Refusal) -> bool {
     )
 }
 
+/// Said of what the node is, not of what the transaction is.
+fn is_about_the_node(refusal: Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::NoLeader | Refusal::Overloaded | Refusal::StorageFull | Refusal::Stopping
+    )
+}
+
 /// May the same bytes do better a moment later, or at another address?
 fn is_for_later(error: &ClientError, has_others: bool) -> bool {
     match refusal_of(error) {
         Some(Refusal::Overloaded | Refusal::NoLeader) => true,
-        Some(Refusal::Stopping) => has_others,
+        Some(Refusal::Stopping | Refusal::StorageFull) => has_others,
         _ => has_others && error.code() == Some("witness"),
     }
 }

@@ -299,3 +299,37 @@ fn when_all_addresses_fail_it_ends() {
     let error = client.submit(&payment()).expect_err("nobody");
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
 }
+
+#[test]
+fn a_node_that_takes_nothing_says_nothing_about_an_attempt_that_was_lost() {
+    let signed = payment();
+    let no_leader = || Act::Answer(503, error("no_leader"));
+    let (one, _node) = node(vec![Act::Drop, no_leader(), no_leader(), no_leader()]);
+    let error = one.submit(&signed).expect_err("lost");
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
+
+    let mut request = Vec::new();
+    frames::append(&codec::to_bytes(&signed), &mut request);
+    let refused = || SubmitOutcome::Refused { refusal: Refusal::NoLeader, field: "x".to_owned() };
+    let answer = || Act::Answer(200, codec::to_bytes(&SubmitAnswer { outcomes: vec![refused()] }));
+    let (many, _node) = node(vec![Act::Drop, answer(), answer(), answer(), answer()]);
+    let error = many.submit_frames(&request).expect_err("lost");
+    assert_eq!(error.code(), Some("outcome_unknown"), "{error:?}");
+
+    let (never, _node) = node(vec![answer(), answer(), answer(), answer()]);
+    let outcomes = never.submit_frames(&request).expect("answered").outcomes;
+    assert_eq!(outcomes, [refused()], "nothing was lost: it is refused");
+}
+
+#[test]
+fn a_full_disk_sends_clients_to_the_next_address() {
+    let signed = payment();
+    let full = || Act::Answer(507, error("storage_full"));
+    let (first, _one) = server(vec![full(), full()]);
+    let (second, _two) =
+        server(vec![Act::Answer(200, json(&recorded(&signed))), Act::Answer(200, b"[]".to_vec())]);
+    let both = client(&format!("{first},{second}"));
+    assert_eq!(both.submit(&signed), Ok(recorded(&signed)));
+    let other = client(&format!("{first},{second}"));
+    assert_eq!(other.tokens(), Ok(Vec::new()));
+}

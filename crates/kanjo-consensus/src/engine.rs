@@ -257,6 +257,12 @@ impl<R: AsyncRuntime> Engine<R> {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Do entries wait because the disk is full? The engine goes on when there is room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.inner.reader.is_full()
+    }
+
     /// Number of this member.
     #[must_use]
     pub fn id(&self) -> u16 {

@@ -3,7 +3,7 @@
 use crate::cluster::witness;
 use crate::history;
 use crate::metrics::{Stage, ThreadClock};
-use crate::shared::{Shared, ToSequencer};
+use crate::shared::{Health, Shared, ToSequencer};
 use crate::subjects;
 use borsh::{BorshDeserialize, BorshSerialize};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
@@ -67,12 +67,27 @@ pub(crate) fn index_entries(entries: &[Entry], genesis_rows: &[Row]) -> Vec<Inde
 /// How long the indexer waits for a block before it looks at the log by itself.
 const INDEX_PAUSE: Duration = Duration::from_millis(100);
 
+/// After a failed write, as on a full disk, the index is tried again after so long.
+const INDEX_RETRY: Duration = Duration::from_secs(1);
+/// Failures while the disk has room. An index that stays behind would say of transactions that they
+/// don't exist; after a restart it is made good from the log.
+const INDEX_FAILURES_MAX: u32 = 30;
+
 /// Indexes final blocks as they come. What the index lacks at the start, and what the writer had no
 /// room to hand over, is read from the log: payments never wait for the index.
 pub(crate) fn run_indexer(shared: &Shared, blocks: &Receiver<ToIndex>) {
     let cpu = shared.metrics.thread(Stage::Background);
-    if let Err(reason) = index_all(shared, blocks, &cpu) {
-        tracing::error!(%reason, "the index stops; look-ups by id may miss newer transactions");
+    let mut failures = 0;
+    while let Err(reason) = index_all(shared, blocks, &cpu) {
+        tracing::error!(%reason, "the index waits; look-ups by id may miss newer transactions");
+        if shared.stopping() {
+            return;
+        }
+        failures = if shared.health() == Health::StorageFull { 0 } else { failures + 1 };
+        if failures > INDEX_FAILURES_MAX {
+            return shared.fail(format!("the index: {reason}"));
+        }
+        std::thread::sleep(INDEX_RETRY);
     }
 }
 

@@ -40,6 +40,7 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use writer::{Backend, Group, Writer};
 
@@ -65,6 +66,8 @@ pub struct LogParts {
 struct Shared {
     disk: kanjo_store::log::LogReader,
     state: Mutex<State>,
+    /// Entries wait because the disk is full.
+    is_full: AtomicBool,
 }
 
 struct State {
@@ -101,6 +104,12 @@ impl LogReader {
             return Ok(None);
         };
         Entry::decode(index, bytes.into()).map(Some).map_err(io::Error::other)
+    }
+
+    /// Do entries wait because the disk is full?
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.shared.is_full.load(Ordering::Acquire)
     }
 
     /// The index after the last entry, on disk or not.
@@ -205,7 +214,8 @@ impl<R: AsyncRuntime> Log<R> {
             vote: kept.transpose()?,
             committed: None,
         };
-        let shared = Arc::new(Shared { disk, state: Mutex::new(state) });
+        let is_full = AtomicBool::new(false);
+        let shared = Arc::new(Shared { disk, state: Mutex::new(state), is_full });
         let mut backend = Backend { log, vote, shared: shared.clone() };
         let reader = LogReader { shared };
         if let Some(genesis) = genesis {

@@ -11,6 +11,7 @@ use openraft::AsyncRuntime;
 use openraft::storage::IOFlushed;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -65,7 +66,10 @@ impl Backend {
             let (height, header_hash) = (entry.index(), entry.digest().0);
             blocks.push(BlockRef { height, header_hash, bytes: entry.stored() });
         }
-        self.log.append(&blocks)?;
+        let appended = self.log.append(&blocks);
+        let is_full = matches!(appended, Err(AppendError::DiskFull { .. }));
+        self.shared.is_full.store(is_full, Ordering::Release);
+        appended?;
         self.shared.state.lock().cache.synced(self.log.next_height());
         Ok(())
     }

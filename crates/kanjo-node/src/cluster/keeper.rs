@@ -14,6 +14,7 @@ use kanjo_store::BlockRef;
 use kanjo_store::log::{AppendError, BlockLog};
 use kanjo_types::codec;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long certificates gather for one write.
@@ -72,10 +73,14 @@ impl Keeper {
             })
             .collect();
         loop {
-            match self.log.append(&blocks) {
+            let appended = self.log.append(&blocks);
+            let is_full = matches!(appended, Err(AppendError::DiskFull { .. }));
+            if let Some(cluster) = &self.shared.cluster {
+                cluster.kept_waits.store(is_full, Ordering::Release);
+            }
+            match appended {
                 Ok(_) => return Ok(()),
                 Err(AppendError::DiskFull { .. }) if !self.shared.stopping() => {
-                    self.shared.storage_is_full();
                     std::thread::sleep(FULL_RETRY);
                 }
                 Err(error) => return Err(error),

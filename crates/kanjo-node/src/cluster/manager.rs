@@ -29,6 +29,7 @@ use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -95,6 +96,8 @@ pub(crate) struct View {
     /// Did this node say that its program is not allowed?
     pub(super) told_program: bool,
     next_measures: Instant,
+    /// When leadership is offered to others again, while the disk is full.
+    next_full: Instant,
     /// Another node that is to lead, and since when.
     preferred: Option<(u16, Instant)>,
     /// Since when the engine waits for the sentinel.
@@ -113,6 +116,7 @@ impl Default for View {
             leaving: false,
             told_program: false,
             next_measures: now,
+            next_full: now,
             preferred: None,
             stands_still: None,
             turn: 0,
@@ -176,6 +180,7 @@ impl Manager {
     async fn tick(&mut self) {
         let engine = self.engine.now();
         self.watch_engine(&engine);
+        self.watch_disk(&engine).await;
         self.look_who_is_there();
         self.measure(&engine).await;
         self.unstick(&engine).await;
@@ -201,6 +206,31 @@ impl Manager {
             && matches!(self.shared.health(), Health::Running | Health::StorageFull)
         {
             self.shared.fail(format!("the engine stopped: {reason}"));
+        }
+    }
+
+    /// A full disk is told in the status. A leader whose disk is full hands over: others have room.
+    async fn watch_disk(&mut self, engine: &EngineState) {
+        if !self.engine.is_full() && !self.cluster.kept_waits.load(Ordering::Acquire) {
+            if self.shared.storage_has_room() {
+                tracing::warn!("the disk has room again");
+            }
+            return;
+        }
+        if self.shared.storage_is_full() {
+            tracing::error!("the disk is full; this node takes nothing until there is room");
+        }
+        if engine.role != Role::Leader || Instant::now() < self.state.next_full {
+            return;
+        }
+        self.state.next_full = Instant::now() + CALL;
+        let membership = self.cluster.membership();
+        let others = membership.voters().filter(|(_, member)| member.executes());
+        let others: BTreeSet<u16> =
+            others.map(|(number, _)| number).filter(|number| *number != self.cluster.me).collect();
+        if !others.is_empty() && self.pause().await {
+            self.hand_over(&others).await;
+            let _ = self.finality.send(Event::Resume);
         }
     }
 

@@ -38,7 +38,7 @@ use kanjo_types::{ChainId, Genesis, Hash, PublicKey};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::RwLock;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -66,6 +66,9 @@ pub struct MemberOptions {
     /// The newest membership that is known from elsewhere: a node that is new finds itself and the
     /// others there before it has executed the blocks that made it.
     pub membership: Option<Arc<Membership>>,
+    /// Members that are reached elsewhere than their certificates say, by name: through a tunnel or
+    /// an address translation.
+    pub link_via: BTreeMap<String, String>,
 }
 
 impl Default for MemberOptions {
@@ -78,6 +81,7 @@ impl Default for MemberOptions {
             roles: None,
             prefer_power: false,
             membership: None,
+            link_via: BTreeMap::new(),
         }
     }
 }
@@ -235,7 +239,7 @@ pub fn start_member(
         me,
         key: link_key,
         listen,
-        peers: peers(&newest, me, &[]),
+        peers: peers(&newest, me, &[], Some(&options.link_via)),
         limits: MeshLimits::default(),
     };
     let mesh = links_runtime
@@ -246,14 +250,15 @@ pub fn start_member(
     let cluster =
         Arc::new(ClusterState::new(me, newest, Arc::clone(&recent), bus.clone(), notice_sender));
     cluster.set_links(mesh.clone());
-    if let Some(told) = &options.membership {
-        cluster.learn(told.clone());
-    }
     cluster.set_own(Own {
         program: signer.measurement(),
         attestor: signer.status().ok().map(|status| status.attestor.name()),
         takes: options.roles.as_ref().map(|roles| measures::mask(roles)),
+        link_via: options.link_via.clone(),
     });
+    if let Some(told) = &options.membership {
+        cluster.learn(told.clone());
+    }
 
     let Some(OpenedAs::Member { log, certificates }) = opened.kind.take() else {
         return Err(StartError::Member("opened as a ledger of one node".to_owned()));

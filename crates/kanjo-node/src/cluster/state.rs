@@ -15,7 +15,7 @@ use kanjo_types::{Certificate, Hash};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -52,6 +52,8 @@ pub(crate) struct Own {
     pub attestor: Option<&'static str>,
     /// Roles it takes by configuration.
     pub takes: Option<u8>,
+    /// Members that are reached elsewhere than their certificates say.
+    pub link_via: BTreeMap<String, String>,
 }
 
 /// Milliseconds since then.
@@ -59,15 +61,24 @@ pub(crate) fn age_ms(at: Instant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Other members to link to; `going` were removed and have not been told for long.
-pub(crate) fn peers(membership: &Membership, me: u16, going: &[u16]) -> Vec<Peer> {
+/// Other members to link to, some of them `via` other addresses than their certificates say; `going`
+/// were removed and have not been told for long.
+pub(crate) fn peers(
+    membership: &Membership,
+    me: u16,
+    going: &[u16],
+    via: Option<&BTreeMap<String, String>>,
+) -> Vec<Peer> {
     let others = membership.numbered().filter(|(number, member)| {
         *number != me && (!is_removed(member) || going.contains(number))
     });
     let peer = |(number, member): (u16, &Member)| Peer {
         number,
         key: member.certificate.link_key,
-        address: member.certificate.address.clone(),
+        address: via
+            .and_then(|via| via.get(&member.certificate.name))
+            .unwrap_or(&member.certificate.address)
+            .clone(),
     };
     others.map(peer).collect()
 }
@@ -85,6 +96,8 @@ pub(crate) struct ClusterState {
     pub bus: Arc<dyn Bus>,
     /// Height after the last certificate on disk.
     pub kept_to: AtomicU64,
+    /// Certificates wait because the disk is full.
+    pub kept_waits: AtomicBool,
     /// The lowest block made here that is not committed, and since when.
     made: Mutex<Option<(u64, Instant)>>,
     /// Term in which this node leads; 0 when it does not.
@@ -129,6 +142,7 @@ impl ClusterState {
             recent,
             bus,
             kept_to: AtomicU64::new(0),
+            kept_waits: AtomicBool::new(false),
             made: Mutex::default(),
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
@@ -172,7 +186,7 @@ impl ClusterState {
         let going: Vec<u16> =
             removed.map(|(number, _)| number).filter(|number| stood(number)).collect();
         if let Some(links) = self.links() {
-            links.set_peers(peers(&membership, self.me, &going));
+            links.set_peers(peers(&membership, self.me, &going, self.link_via()));
         }
         if !going.is_empty() {
             *self.part_at.lock() = Some(Instant::now() + PART_AFTER);
@@ -191,13 +205,17 @@ impl ClusterState {
         self.told.load(Ordering::Acquire) >= epoch
     }
 
+    fn link_via(&self) -> Option<&BTreeMap<String, String>> {
+        self.own.get().map(|own| &own.link_via)
+    }
+
     /// Ends the links to members that were removed, once they had time to hear of it.
     pub(crate) fn part_with_removed(&self) {
         let mut part_at = self.part_at.lock();
         if part_at.is_some_and(|at| at <= Instant::now()) {
             *part_at = None;
             if let Some(links) = self.links() {
-                links.set_peers(peers(&self.membership(), self.me, &[]));
+                links.set_peers(peers(&self.membership(), self.me, &[], self.link_via()));
             }
         }
     }

@@ -40,6 +40,13 @@ impl ApiError {
                         or may not be recorded: look them up by id, or send the same bytes again.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", sentence)
     }
+
+    /// The node lost the leadership while the answer was under way.
+    pub(crate) fn leads_no_more() -> Self {
+        let sentence = "The node leads no more. Transactions that were under way may or may not be recorded: \
+                        look them up by id, or send the same bytes again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", sentence)
+    }
 }
 
 /// HTTP status of a refusal.

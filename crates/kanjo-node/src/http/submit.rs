@@ -7,7 +7,7 @@ use crate::shared::{Health, Submission};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -17,6 +17,7 @@ use kanjo_types::codec;
 use kanjo_types::outcome::Refusal;
 use kanjo_types::transaction::{Refused, SignedTransaction};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -47,9 +48,9 @@ pub(super) async fn submit(
     State(api): State<Arc<Api>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    check_health(&api)?;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
+    check_health(&api, &headers)?;
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     if length.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > BYTES_MAX) {
         return Err(Refused::new(Refusal::TooLarge, "request").into());
@@ -121,9 +122,11 @@ async fn read_body(
     }
 }
 
-fn check_health(api: &Api) -> Result<(), ApiError> {
+fn check_health(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
     let refusal = match api.shared.health() {
         Health::Running => return Ok(()),
+        // What is passed on takes no room here.
+        Health::StorageFull if forward::is_for_another(api, headers) => return Ok(()),
         Health::StorageFull => Refusal::StorageFull,
         Health::Stopping | Health::Stopped(_) => Refusal::Stopping,
         Health::Rewinding { .. } => Refusal::NoLeader,
@@ -172,5 +175,23 @@ async fn run(
         biased;
         outcomes = outcomes => outcomes.map_err(|_| ApiError::stopped()),
         _ = failed => Err(ApiError::stopped()),
+        () = leads_no_more(api) => Err(ApiError::leads_no_more()),
+    }
+}
+
+/// How often it is looked whether this node still leads.
+const LEADS_STEP: Duration = Duration::from_millis(100);
+/// So often it does not before those who wait are sent elsewhere.
+const LEADS_STEPS_MAX: u32 = 10;
+
+/// Waits until this node has not led for a while. What was taken here may be final by another
+/// leader's work, and this node may be cut off and never hear of it: the client must not wait here.
+async fn leads_no_more(api: &Api) {
+    let Some(cluster) = &api.shared.cluster else { return std::future::pending().await };
+    let mut steps = 0;
+    while steps < LEADS_STEPS_MAX {
+        tokio::time::sleep(LEADS_STEP).await;
+        let leads = cluster.leading_term.load(Ordering::Acquire) != 0;
+        steps = if leads { 0 } else { steps + 1 };
     }
 }

@@ -8,6 +8,7 @@ use kanjo_node::{Ended, MemberOptions, start_member};
 use kanjo_sentinel::client::{LocalParts, LocalSigner, Signer, SignerError};
 use kanjo_sentinel::rules::{ProposalRequest, VoteRequest};
 use kanjo_sentinel::signing::Status;
+use kanjo_store::disk::{DiskFile, DiskLock};
 use kanjo_store::slots::SlotFile;
 use kanjo_types::Hash;
 use kanjo_types::block::Vote;
@@ -42,8 +43,52 @@ fn attestor() -> Attestor {
     Attestor::Software { key }
 }
 
+/// The real disk, until it is full: space set aside earlier can still be written.
+struct SmallDisk {
+    is_full: Arc<AtomicBool>,
+}
+
+impl Disk for SmallDisk {
+    fn create(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        if self.is_full.load(Ordering::Acquire) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull));
+        }
+        RealDisk.create(path)
+    }
+
+    fn open(&self, path: &Path) -> std::io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path)
+    }
+
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> std::io::Result<()> {
+        RealDisk.create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        RealDisk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        RealDisk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> std::io::Result<Box<dyn DiskLock>> {
+        RealDisk.lock(path)
+    }
+}
+
 /// A member under test.
 pub struct Member {
+    /// Its disk takes no new file.
+    pub is_full: Arc<AtomicBool>,
     pub dir: PathBuf,
     pub vote_seed: [u8; 32],
     pub link: LinkKey,
@@ -153,7 +198,8 @@ impl Cluster {
             });
             let dir = world.path().join(format!("node-{}", n + 1));
             let (node, void, is_away) = (None, BTreeSet::new(), Arc::default());
-            members.push(Member { dir, vote_seed, link, api, node, void, is_away });
+            let is_full = Arc::default();
+            members.push(Member { is_full, dir, vote_seed, link, api, node, void, is_away });
         }
         genesis.cluster.governors = vec!["u0".to_owned()];
         genesis.cluster.threshold = 1;
@@ -208,7 +254,7 @@ impl Cluster {
             config,
             &self.options,
             signer,
-            Arc::new(RealDisk),
+            Arc::new(SmallDisk { is_full: member.is_full.clone() }),
             Arc::new(SystemClock),
             member.void.clone(),
         );

@@ -8,6 +8,7 @@ use crate::text::{bold, dim, note};
 use clap::{Args, Subcommand};
 use kanjo_node::{Config, Ended, RunningNode, StartError};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,10 @@ pub struct NodeArgs {
     /// Threads that check signatures; one for each core when left out.
     #[arg(long, value_name = "N")]
     verify_threads: Option<usize>,
+    /// Reach a member of the cluster at another address than its certificate says, as through a
+    /// tunnel or an address translation; repeat it for several.
+    #[arg(long = "link-via", value_name = "NAME=HOST:PORT", value_parser = member_elsewhere)]
+    link_via: Vec<(String, String)>,
     /// Size of a segment of the block log: for tests.
     #[arg(long, hide = true)]
     segment_bytes: Option<u64>,
@@ -120,7 +125,21 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     Ok(())
 }
 
+fn member_elsewhere(text: &str) -> Result<(String, String), String> {
+    let (name, address) = text.split_once('=').ok_or("write NAME=HOST:PORT")?;
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if name.is_empty() || !matches!(port, Some(Ok(_))) {
+        return Err("write NAME=HOST:PORT".to_owned());
+    }
+    Ok((name.to_owned(), address.to_owned()))
+}
+
 impl NodeArgs {
+    /// Members that are reached elsewhere than their certificates say, by name.
+    pub fn link_via(&self) -> BTreeMap<String, String> {
+        self.link_via.iter().cloned().collect()
+    }
+
     /// Stop when standard input ends?
     pub fn stops_with_stdin(&self) -> bool {
         self.stop_with_stdin

@@ -44,7 +44,10 @@ pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
     let genesis = kanjo_node::data::load_genesis(data).map_err(|error| Fail::new("data", error))?;
     let parts = Parts {
         config: args.config(data, args.member_listen(file.listen)?),
-        options: file.options(file.membership(data, &genesis)?),
+        options: MemberOptions {
+            link_via: args.link_via(),
+            ..file.options(file.membership(data, &genesis)?)
+        },
         genesis: &genesis,
         data,
         file: &file,
