@@ -3,12 +3,12 @@
 //! ```text
 //!  clients ──▶ nodes ◀── every link goes through a proxy here ──▶ nodes
 //!     │          └ sentinels, each a process, each node with data of its own
-//!     │                ▲ SIGKILL, SIGSTOP, SIGTERM, cut and slow links, full disks: one after the other
+//!     │                ▲ SIGKILL, SIGSTOP, SIGTERM, cut and slow links, full disks, one by one
 //!     └ every answer is remembered, and held against all nodes at the end
 //! ```
-//! The simulator ([`kanjo-sim`](../kanjo_sim/index.html)) meets many more situations in a second, and
-//! replays them exactly. What it replaces is met here: processes, sockets, files, the kernel's idea
-//! of a full disk, the client's resending.
+//! The simulator ([`kanjo-sim`](../kanjo_sim/index.html)) meets many more situations in a second,
+//! and replays them exactly. What it replaces is met here: processes, sockets, files, the kernel's
+//! idea of a full disk, the client's resending.
 //!
 //! What must hold in every run:
 //! - what was acknowledged is at its height with its result, on every executor, once;

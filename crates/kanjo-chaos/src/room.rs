@@ -2,9 +2,9 @@
 //! changed while the node runs.
 //!
 //! ```text
-//!  holder: unshare --mount (… --user where this is not root): mounts, then waits for its input to end
+//!  holder: unshare --mount (… --user where not root): mounts, then waits for its input to end
 //!  node, sentinel: nsenter into the holder's namespaces
-//!  full: the file system is made as small as what it holds       room: it is made large again
+//!  full: the file system is made as small as what it holds     room: it is made large again
 //! ```
 //! Nothing is mounted where others see it, and all is gone with the holder.
 

@@ -13,9 +13,9 @@
 //! A witness computes nothing: its vote says that the entry of this header was committed, and the
 //! executors say what its result is. It votes for a header
 //! - that more than half of the executors voted for: at once, whatever the others say;
-//! - that fewer voted for, when no executor voted for another one, and their votes with those of all
-//!   witnesses are a quorum: once the missing executors had [`WITNESS_WAIT_MS`]. An executor that
-//!   let it pass is not waited for again until it votes, or the membership changes.
+//! - that fewer voted for, when no executor voted for another one, and their votes with those of
+//!   all witnesses are a quorum: once the missing executors had [`WITNESS_WAIT_MS`]. An executor
+//!   that let it pass is not waited for again until it votes, or the membership changes.
 //!
 //! So one lying executor of three can't stop the cluster and can't have its header certified, and
 //! an executor and a witness go on when the other executor is gone. Then the result rests on that

@@ -378,7 +378,8 @@ fn executors_that_differ_without_a_majority_get_no_witness() {
     ballots.tick(0);
     ballots.vote(&vote(&members, 1, 0, 1));
     assert_eq!(ballots.tick(10 * WITNESS_WAIT_MS), []);
-    // One of three lies, the others have not voted: its header is not signed, however long it takes.
+    // One of three lies, the others have not voted: its header is not signed, however long it
+    // takes.
     let members = membership(&[Executor, Executor, Executor, Witness], true);
     let mut ballots = Ballots::new(chain(), 0);
     ballots.expect(0, expected(&members, 0, None));

@@ -87,8 +87,8 @@ pub struct RunningNode {
     member: Option<MemberThreads>,
 }
 
-/// Tells a member where it stands. A node that was away while members came that it does not know, or
-/// that was removed, can't hear that over its links: those know each other by the membership.
+/// Tells a member where it stands. A node that was away while members came that it does not know,
+/// or that was removed, can't hear that over its links: those know each other by the membership.
 #[derive(Clone)]
 pub struct Bearings(Weak<ClusterState>);
 

@@ -1,8 +1,8 @@
 //! Members that break the rules, named by their crime. Each is an insider: its links are
 //! authenticated, it has a sentinel, and runs the node's software but for the crime.
 //!
-//! - **equivocator**: as a leader, shows some members another entry than the others in the same term
-//!   and height, has its sentinel asked to sign both, and votes for both (`equivocator.rs`);
+//! - **equivocator**: as a leader, shows some members another entry than the others in the same
+//!   term and height, has its sentinel asked to sign both, and votes for both (`equivocator.rs`);
 //! - **forger**: sends votes with wrong signatures, votes in others' names, entries with wrong
 //!   signatures;
 //! - **replayer**: sends old votes and proposals again, its own and others';

@@ -1,5 +1,5 @@
-//! A cluster of processes one of whose sentinels has a TPM: its votes count, the others appraise its
-//! quotes, and a machine that started something else is doubted.
+//! A cluster of processes one of whose sentinels has a TPM: its votes count, the others appraise
+//! its quotes, and a machine that started something else is doubted.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 

@@ -1,13 +1,13 @@
-//! What members ask each other for outside the engine: certificates whose votes a node did not hear,
-//! because a message was lost or because it was not there.
+//! What members ask each other for outside the engine: certificates whose votes a node did not
+//! hear, because a message was lost or because it was not there.
 //!
 //! ```text
 //! request := from: u64, count: u32
 //! answer  := SignedHeader*
 //! ```
 //! Both are Borsh. Nothing in an answer is trusted: certificates are checked by the membership.
-//! Entries of the log come from the engine alone, also for a node that starts with nothing: it takes
-//! them faster than it executes them.
+//! Entries of the log come from the engine alone, also for a node that starts with nothing: it
+//! takes them faster than it executes them.
 
 use crate::shared::Shared;
 use borsh::{BorshDeserialize, BorshSerialize};

@@ -442,8 +442,8 @@ impl Finality {
         true
     }
 
-    /// Would a vote of this node count? With a program that is not allowed it would not, and be held
-    /// against it.
+    /// Would a vote of this node count? With a program that is not allowed it would not, and be
+    /// held against it.
     fn has_vote(&self, membership: &Membership) -> bool {
         membership.member(self.cluster.me).is_some_and(|me| me.votes())
             && membership.allows(&self.cluster.own().program)

@@ -1,5 +1,5 @@
-//! This node's own standing: it comes back when it has caught up, leaves before a planned stop, does
-//! not vote with a program that is not allowed, and ends when governors removed it.
+//! This node's own standing: it comes back when it has caught up, leaves before a planned stop,
+//! does not vote with a program that is not allowed, and ends when governors removed it.
 //!
 //! ```text
 //!  standby, left, ejected   caught up, program allowed: sign Return, send it to the leader

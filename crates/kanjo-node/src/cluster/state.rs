@@ -61,8 +61,8 @@ pub(crate) fn age_ms(at: Instant) -> u64 {
     u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Other members to link to, some of them `via` other addresses than their certificates say; `going`
-/// were removed and have not been told for long.
+/// Other members to link to, some of them `via` other addresses than their certificates say;
+/// `going` were removed and have not been told for long.
 pub(crate) fn peers(
     membership: &Membership,
     me: u16,
