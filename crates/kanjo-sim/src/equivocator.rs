@@ -128,7 +128,7 @@ async fn replaced(member: &Arc<Member>, body: &Bytes) -> Option<Bytes> {
 
 /// What stands for an entry among victims: decided when the first of them gets it.
 async fn second(member: &Arc<Member>, index: u64, stored: &Bytes) -> Option<Second> {
-    if index % SECOND_EVERY != 0 {
+    if !index.is_multiple_of(SECOND_EVERY) {
         return None;
     }
     let entry = Entry::decode(index, stored.clone()).ok()?;

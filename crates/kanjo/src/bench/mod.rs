@@ -151,7 +151,7 @@ fn measure(
     let load_before = measure::own_cpu();
     let bar = self::bar(ctx, "Payments", shape.payments);
     let connections = usize::try_from(args.connections).unwrap_or(1);
-    let sending = Sending { clients: &[client.clone()], connections, pace: None };
+    let sending = Sending { clients: std::slice::from_ref(&client), connections, pace: None };
     let outcome = load::run(&sending, &*requests, &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;

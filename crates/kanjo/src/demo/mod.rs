@@ -86,7 +86,8 @@ fn pay_and_check(
     let requests = world.sign()?;
     screen.signed(args.payments, start.elapsed());
     let bar = screen.bar(args.payments);
-    let sending = Sending { clients: &[client.clone()], connections: CONNECTIONS, pace: None };
+    let sending =
+        Sending { clients: std::slice::from_ref(&client), connections: CONNECTIONS, pace: None };
     let outcome = load::run(&sending, requests.as_slice(), &|done| bar.set_position(done));
     bar.finish_and_clear();
     let outcome = outcome?;
