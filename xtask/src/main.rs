@@ -146,11 +146,11 @@ fn sim(arguments: &[String]) -> Step {
 }
 
 fn chaos(arguments: &[String]) -> Step {
-    let packages =
-        ["--package", "kanjo", "--package", "kanjo-sentinel", "--package", "kanjo-chaos"];
-    run(cargo(&["build", "--release", "--quiet", "--bins"]).args(packages))?;
-    let mut command = cargo(&["run", "--release", "--quiet", "--package", "kanjo-chaos", "--"]);
-    run(command.args(arguments))
+    run(&mut cargo(&["build", "--release", "--workspace", "--bins"]))?;
+    // It finds the programs that it starts beside itself.
+    let own = env::current_exe().map_err(|error| error.to_string())?;
+    let target = own.ancestors().nth(2).ok_or("this program lies in no target directory")?;
+    run(Command::new(target.join("release/kanjo-chaos")).args(arguments))
 }
 
 fn fuzz(seconds: &str) -> Step {

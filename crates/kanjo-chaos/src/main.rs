@@ -41,6 +41,9 @@ struct Arguments {
     /// Most payments in a second: each is looked up at every executor at the end.
     #[arg(long, default_value_t = 600)]
     rate: u64,
+    /// Longest time that a fault stays, in milliseconds.
+    #[arg(long, default_value_t = 8_000)]
+    hold_ms: u64,
     /// Keep logs and data.
     #[arg(long)]
     keep: bool,
@@ -89,7 +92,7 @@ fn options(arguments: &Arguments) -> Result<Options, String> {
         time: Duration::from_secs(arguments.seconds.unwrap_or(arguments.minutes * 60)),
         faults: chosen(arguments)?,
         in_order: !arguments.only.is_empty(),
-        hold_max: Duration::from_secs(8),
+        hold_max: Duration::from_millis(arguments.hold_ms),
         payments_per_s: arguments.rate,
         is_told: true,
         keeps: arguments.keep,

@@ -300,9 +300,12 @@ impl<'a> Run<'a> {
         self.cluster.kill(first, Part::Node);
         let witness = (0..nodes).find(|at| *at != first && *at != second).unwrap_or(0);
         let is_out = self.until(EJECTED_WITHIN, |cluster| {
-            let status = cluster.status(witness);
-            let member = status.as_ref().and_then(|status| status.nodes.get(first));
-            member.is_some_and(|member| member.status == MemberStatus::Ejected)
+            let Some(status) = cluster.status(witness) else { return false };
+            let member = status.nodes.get(first);
+            let is_ejected = member.is_some_and(|member| member.status == MemberStatus::Ejected);
+            // Before the engine has changed its voters, too, the old quorum counts.
+            let counts = |set: &Vec<u16>| set.iter().any(|voter| usize::from(*voter) == first);
+            is_ejected && status.engine_voters.len() == 1 && !status.engine_voters.iter().any(counts)
         });
         if is_out {
             self.say("  it is ejected; another one is killed");
