@@ -305,7 +305,9 @@ impl<'a> Run<'a> {
             let is_ejected = member.is_some_and(|member| member.status == MemberStatus::Ejected);
             // Before the engine has changed its voters, too, the old quorum counts.
             let counts = |set: &Vec<u16>| set.iter().any(|voter| usize::from(*voter) == first);
-            is_ejected && status.engine_voters.len() == 1 && !status.engine_voters.iter().any(counts)
+            is_ejected
+                && status.engine_voters.len() == 1
+                && !status.engine_voters.iter().any(counts)
         });
         if is_out {
             self.say("  it is ejected; another one is killed");
