@@ -21,8 +21,8 @@ pub struct AttestorArgs {
     /// tpm2. Repeat it with names for several nodes. [default: software]
     #[arg(long = "attestor", value_name = "[NAME=]KIND")]
     kinds: Vec<String>,
-    /// The TPM of nodes with tpm2: device:PATH, swtpm:HOST:PORT or swtpm:HOST:PORT:CONTROL_PORT; the
-    /// node's own machine must be this one. [default: device:/dev/tpmrm0]
+    /// The TPM of nodes with tpm2: device:PATH, swtpm:HOST:PORT or swtpm:HOST:PORT:CONTROL_PORT;
+    /// the node's own machine must be this one. [default: device:/dev/tpmrm0]
     #[arg(long = "tpm", value_name = "[NAME=]ADDRESS")]
     tpms: Vec<String>,
     /// Registers of the TPM that are quoted, and whose values now are what the ledger will expect.
