@@ -156,7 +156,10 @@ impl Listener {
         let is_committed = (self.committed)().is_some_and(|committed| committed >= next);
         let membership = self.cluster.membership();
         let me = membership.member(self.cluster.me)?;
-        let gave_its_own = !me.votes() || !me.executes() || self.cluster.has_voted(next);
+        // With a program that is not allowed it gives none.
+        let may_vote =
+            me.votes() && me.executes() && membership.allows(&self.cluster.own().program);
+        let gave_its_own = !may_vote || self.cluster.has_voted(next);
         (heard >= next && is_committed && gave_its_own).then_some((next, from))
     }
 
