@@ -70,8 +70,6 @@ pub(crate) enum Event {
     Tick,
     /// The engine's voters are changed: make blocks again, behind what is committed.
     Resume,
-    /// The engine stands still: whoever waits for a block made here asks elsewhere.
-    LetGo,
     /// Ends the thread when what is under way is final, or soon.
     Finish,
     /// Ends the thread.
@@ -188,7 +186,6 @@ impl Finality {
                 Event::Resume => {
                     let _ = self.replayer.send(ToReplay::PassOn(ToSequencer::Resume));
                 }
-                Event::LetGo => self.let_go(),
                 Event::Finish => self.finish_by = Some(Instant::now() + FINISH_TIME),
                 Event::Stop => break,
             }
@@ -249,17 +246,6 @@ impl Finality {
     fn tell(&self, message: ToSequencer) {
         if let Err(TrySendError::Full(message)) = self.sequencer.try_send(message) {
             let _ = self.replayer.send(ToReplay::PassOn(message));
-        }
-    }
-
-    /// Ends requests without an answer, as a stop does: what comes of them is open.
-    fn let_go(&mut self) {
-        for (_, sealed) in &mut self.state.waiting {
-            if sealed.block.as_ref().is_some_and(|block| block.is_made) {
-                let replies = std::mem::take(&mut sealed.replies);
-                let settled: usize = replies.iter().map(|reply| reply.outcomes.len()).sum();
-                self.shared.in_flight.fetch_sub(settled, Ordering::AcqRel);
-            }
         }
     }
 

@@ -45,8 +45,6 @@ pub(super) const PAUSE_MAX: Duration = Duration::from_secs(10);
 const PREFERRED_FOR: Duration = Duration::from_secs(10);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = Duration::from_secs(15);
-/// Clients wait for an engine that stands still no longer than this.
-const LET_GO: Duration = Duration::from_secs(2);
 
 /// What the manager is told.
 pub(crate) enum ToManager {
@@ -100,8 +98,6 @@ pub(crate) struct View {
     next_full: Instant,
     /// Another node that is to lead, and since when.
     preferred: Option<(u16, Instant)>,
-    /// Since when the engine waits for the sentinel.
-    stands_still: Option<Instant>,
     /// How often others were asked for certificates.
     turn: usize,
 }
@@ -118,7 +114,6 @@ impl Default for View {
             next_measures: now,
             next_full: now,
             preferred: None,
-            stands_still: None,
             turn: 0,
         }
     }
@@ -185,7 +180,6 @@ impl Manager {
         self.measure(&engine).await;
         self.unstick(&engine).await;
         self.watch_made(&engine);
-        self.watch_signing();
         if engine.role == Role::Leader && self.cluster.is_witness {
             self.step_aside(&engine).await;
         } else if engine.role == Role::Leader && self.cluster.signing_waits() {
@@ -307,18 +301,6 @@ impl Manager {
             && self.cluster.made_waits().is_some_and(|waits| waits > MADE_MAX);
         if is_lost && (is_heard || engine.role != Role::Leader) && !self.shared.stopping() {
             self.shared.rewind("a block made here was not committed", None);
-        }
-    }
-
-    /// Clients wait for blocks that can't be proposed: after a while they ask another node.
-    fn watch_signing(&mut self) {
-        if !self.cluster.signing_waits() {
-            self.state.stands_still = None;
-            return;
-        }
-        let since = *self.state.stands_still.get_or_insert_with(Instant::now);
-        if since.elapsed() >= LET_GO {
-            let _ = self.finality.send(Event::LetGo);
         }
     }
 
