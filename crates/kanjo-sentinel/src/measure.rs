@@ -16,6 +16,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 const READ_BYTES: usize = 256 << 10;
@@ -82,6 +83,8 @@ pub struct Measured {
     file: FileIdentity,
     program: Hash,
     read_at: Instant,
+    /// The file is being read again, on a thread of its own: votes don't wait for that.
+    reading: Option<Receiver<ReadProgram>>,
 }
 
 impl Measured {
@@ -102,7 +105,8 @@ impl Measured {
     pub fn process(pid: i32) -> Result<Self, MeasureError> {
         let started = started(pid)?;
         let (file, program) = read_program(pid)?;
-        let measured = Self { pid, started, file, program, read_at: Instant::now() };
+        let read_at = Instant::now();
+        let measured = Self { pid, started, file, program, read_at, reading: None };
         measured.check_process()?;
         Ok(measured)
     }
@@ -113,7 +117,9 @@ impl Measured {
         self.pid
     }
 
-    /// SHA-256 of the program now; read again when the file changed or `every` has passed.
+    /// SHA-256 of the program; read anew at once when the file has changed, and beside that each
+    /// time `every` has passed, for what changes a file and leaves no trace. Such a read takes as
+    /// long as it takes, and counts from the first question after it; with zero it is waited for.
     ///
     /// # Errors
     /// [`MeasureError`].
@@ -122,12 +128,30 @@ impl Measured {
         let what = "exe";
         let unreadable = |source| MeasureError::Unreadable { pid: self.pid, what, source };
         let about = fs::metadata(format!("/proc/{}/exe", self.pid)).map_err(unreadable)?;
-        if FileIdentity::of(&about) != self.file || self.read_at.elapsed() >= every {
-            (self.file, self.program) = read_program(self.pid)?;
-            self.read_at = Instant::now();
-            self.check_process()?;
+        let age = self.read_at.elapsed();
+        if FileIdentity::of(&about) != self.file || every.is_zero() || age / 2 >= every {
+            let read = read_program(self.pid);
+            self.take(read)?;
+        } else if let Some(read) = self.reading.as_ref().and_then(|reading| reading.try_recv().ok())
+        {
+            self.take(read)?;
+        } else if age >= every && self.reading.is_none() {
+            let (done, reading) = channel();
+            let pid = self.pid;
+            // Where no thread is to be had, it is read in the foreground after a while.
+            let read = move || drop(done.send(read_program(pid)));
+            if std::thread::Builder::new().name("measure".to_owned()).spawn(read).is_ok() {
+                self.reading = Some(reading);
+            }
         }
         Ok(self.program)
+    }
+
+    fn take(&mut self, read: ReadProgram) -> Result<(), MeasureError> {
+        self.reading = None;
+        (self.file, self.program) = read?;
+        self.read_at = Instant::now();
+        self.check_process()
     }
 
     fn check_process(&self) -> Result<(), MeasureError> {
@@ -149,7 +173,9 @@ fn started(pid: i32) -> Result<String, MeasureError> {
     start.map(str::to_owned).ok_or_else(|| unreadable(io::ErrorKind::InvalidData.into()))
 }
 
-fn read_program(pid: i32) -> Result<(FileIdentity, Hash), MeasureError> {
+type ReadProgram = Result<(FileIdentity, Hash), MeasureError>;
+
+fn read_program(pid: i32) -> ReadProgram {
     let unreadable = |source| MeasureError::Unreadable { pid, what: "exe", source };
     let file = File::open(format!("/proc/{pid}/exe")).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
@@ -195,6 +221,12 @@ mod tests {
         assert_eq!(measured.pid(), i32::try_from(std::process::id()).unwrap());
         assert_eq!(measured.program(Duration::from_secs(60)).unwrap(), own);
         assert_eq!(measured.program(Duration::ZERO).unwrap(), own, "read again");
+        let before = measured.read_at;
+        std::thread::sleep(Duration::from_millis(3));
+        assert_eq!(measured.program(Duration::from_millis(2)).unwrap(), own);
+        while measured.read_at == before {
+            assert_eq!(measured.program(Duration::from_secs(3_600)).unwrap(), own);
+        }
     }
 
     #[test]
