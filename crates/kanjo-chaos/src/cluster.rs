@@ -456,7 +456,6 @@ impl Node {
         OpenOptions::new().create(true).append(true).open(self.log_path(part))
     }
 
-
     fn tail(&self, part: Part) -> String {
         let text = std::fs::read(self.log_path(part)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);

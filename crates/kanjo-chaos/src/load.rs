@@ -358,9 +358,7 @@ fn failed(error: &ClientError) -> Told {
     match error.code() {
         Some(code) if code != "outcome_unknown" => Told::Refused(code.to_owned()),
         Some(code) => Told::Unknown(code.to_owned()),
-        None if matches!(error, ClientError::Timeout { .. }) => {
-            Told::Unknown("timeout".to_owned())
-        }
+        None if matches!(error, ClientError::Timeout { .. }) => Told::Unknown("timeout".to_owned()),
         None => Told::Unknown("unreachable".to_owned()),
     }
 }

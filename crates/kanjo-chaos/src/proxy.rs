@@ -84,8 +84,7 @@ impl Network {
             let (Some(there), Some(back)) = (flows.get(&(from, to)), flows.get(&(to, from))) else {
                 continue;
             };
-            let listener =
-                runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).map_err(fail)?;
+            let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).map_err(fail)?;
             addresses.insert((from, to), listener.local_addr().map_err(fail)?);
             runtime.spawn(serve(listener, target, there.clone(), back.clone()));
         }

@@ -293,8 +293,9 @@ impl<'a> Run<'a> {
     /// executor must be left.
     fn kill_two(&mut self, first: usize, hold: Duration) {
         let nodes = self.cluster.nodes.len();
-        let executors: Vec<usize> =
-            (0..nodes).filter(|at| self.cluster.nodes.get(*at).is_some_and(|n| n.executes)).collect();
+        let executors: Vec<usize> = (0..nodes)
+            .filter(|at| self.cluster.nodes.get(*at).is_some_and(|n| n.executes))
+            .collect();
         let second = executors.iter().copied().find(|at| *at != first).unwrap_or(0);
         self.cluster.kill(first, Part::Node);
         let witness = (0..nodes).find(|at| *at != first && *at != second).unwrap_or(0);
@@ -304,7 +305,9 @@ impl<'a> Run<'a> {
             let is_ejected = member.is_some_and(|member| member.status == MemberStatus::Ejected);
             // Before the engine has changed its voters, too, the old quorum counts.
             let counts = |set: &Vec<u16>| set.iter().any(|voter| usize::from(*voter) == first);
-            is_ejected && status.engine_voters.len() == 1 && !status.engine_voters.iter().any(counts)
+            is_ejected
+                && status.engine_voters.len() == 1
+                && !status.engine_voters.iter().any(counts)
         });
         if is_out {
             self.say("  it is ejected; another one is killed");
@@ -350,7 +353,8 @@ impl<'a> Run<'a> {
             self.wait(Duration::from_millis(200));
             let state = asks.as_ref().ok().and_then(|client| client.status().ok());
             if said_after.is_none() && state.is_some_and(|status| status.state == "storage_full") {
-                said_after = Some(hold.saturating_sub(until.saturating_duration_since(Instant::now())));
+                said_after =
+                    Some(hold.saturating_sub(until.saturating_duration_since(Instant::now())));
             }
         }
         match said_after {

@@ -311,8 +311,7 @@ fn a_node_that_takes_nothing_says_nothing_about_an_attempt_that_was_lost() {
     let mut request = Vec::new();
     frames::append(&codec::to_bytes(&signed), &mut request);
     let refused = || SubmitOutcome::Refused { refusal: Refusal::NoLeader, field: "x".to_owned() };
-    let answer =
-        || Act::Answer(200, codec::to_bytes(&SubmitAnswer { outcomes: vec![refused()] }));
+    let answer = || Act::Answer(200, codec::to_bytes(&SubmitAnswer { outcomes: vec![refused()] }));
     let (many, _node) = node(vec![Act::Drop, answer(), answer(), answer(), answer()]);
     let error = many.submit_frames(&request).expect_err("lost");
     assert_eq!(error.code(), Some("outcome_unknown"), "{error:?}");

@@ -35,10 +35,7 @@ fn what_is_acknowledged_survives_kills_cuts_and_full_disks() {
         Fault::Leave,
     ];
     let options = Options {
-        programs: Programs {
-            kanjo: env!("CARGO_BIN_EXE_kanjo").into(),
-            sentinel: sentinel(),
-        },
+        programs: Programs { kanjo: env!("CARGO_BIN_EXE_kanjo").into(), sentinel: sentinel() },
         executors: 3,
         witnesses: 1,
         seed: 1,
