@@ -117,9 +117,12 @@ fn test_programs() -> Step {
     Ok(())
 }
 
+/// Seeds of the simulator in a full test.
+const SIM_SEEDS: &str = "240";
+
 fn unit() -> Step {
     test_programs()?;
-    run(&mut cargo(&["test", "--release", "--workspace"]))
+    run(cargo(&["test", "--release", "--workspace"]).env("KANJO_SIM_SEEDS", SIM_SEEDS))
 }
 
 fn crash(rounds: &str) -> Step {
