@@ -207,18 +207,16 @@ impl Finality {
 
     /// The next event; nothing when it is time to end.
     fn next_event(&self) -> Option<Event> {
-        let Some(finish_by) = self.finish_by else {
-            // A witness looks at the clock in between.
-            return match self.events.recv_timeout(WITNESS_TICK) {
-                Err(RecvTimeoutError::Timeout) if self.cluster.is_witness => Some(Event::Tick),
-                Err(RecvTimeoutError::Timeout) => self.events.recv().ok(),
+        match self.finish_by {
+            Some(_) if self.state.waiting.is_empty() => None,
+            Some(finish_by) => self.events.recv_deadline(finish_by).ok(),
+            // It looks at the clock in between.
+            None if self.cluster.is_witness => match self.events.recv_timeout(WITNESS_TICK) {
+                Err(RecvTimeoutError::Timeout) => Some(Event::Tick),
                 event => event.ok(),
-            };
-        };
-        if self.state.waiting.is_empty() {
-            return None;
+            },
+            None => self.events.recv().ok(),
         }
-        self.events.recv_deadline(finish_by).ok()
     }
 
     /// Executors that a witness waits for may have had their time.
@@ -333,7 +331,7 @@ impl Finality {
                 self.cluster.set_membership(membership);
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "a block"),
+            Err(error) => tracing::warn!(%error, "a change of the membership is not taken"),
         }
     }
 
@@ -413,7 +411,7 @@ impl Finality {
         let (hash, challenge) = (pending.placed.hash, pending.placed.challenge);
         let empty = pending.empty;
         let epoch = membership.epoch;
-        let is_voter = self.has_vote(&membership);
+        let is_voter = self.cluster.has_vote(&membership);
         // A witness finds no header of its own: it follows the executors.
         let header = (!self.cluster.is_witness).then_some(hash);
         let signable = empty.map_or(Vec::new(), |empty| vec![hash, empty]);
@@ -426,13 +424,6 @@ impl Finality {
             let _ = self.signer.send(ToSign::Vote { epoch, height, header: hash, challenge });
         }
         true
-    }
-
-    /// Would a vote of this node count? With a program that is not allowed it would not, and be
-    /// held against it.
-    fn has_vote(&self, membership: &Membership) -> bool {
-        membership.member(self.cluster.me).is_some_and(|me| me.votes())
-            && membership.allows(&self.cluster.own().program)
     }
 
     // ---- Votes ----
@@ -490,7 +481,7 @@ impl Finality {
     fn witness_signs(&mut self, height: u64, header: Hash) {
         let Some(membership) = self.state.membership_at(height) else { return };
         let epoch = membership.epoch;
-        if !self.has_vote(membership) {
+        if !self.cluster.has_vote(membership) {
             return;
         }
         let Some(pending) = self.state.pending.get(&height) else { return };

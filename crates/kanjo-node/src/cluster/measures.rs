@@ -94,7 +94,7 @@ impl Measured {
             in_time: self.in_time(&voters),
             doubted: doubted.into_iter().collect(),
             takes: cluster.takes(),
-            program: cluster.own().program,
+            program: cluster.program(),
         };
         let told = [&[VERSION], codec::to_bytes(&own).as_slice()].concat();
         cluster.bus.publish(Topic::Measures, Bytes::from(told));

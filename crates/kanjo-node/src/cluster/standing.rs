@@ -24,7 +24,7 @@ impl Manager {
         if me.status == MemberStatus::Removed {
             return self.end_removed(&membership, &me.reason);
         }
-        if !membership.allows(&self.cluster.own().program) {
+        if !membership.allows(&self.cluster.program()) {
             return self.without_vote(engine, &membership).await;
         }
         if std::mem::take(&mut self.state.told_program) {
@@ -54,7 +54,7 @@ impl Manager {
     async fn without_vote(&mut self, engine: &EngineState, membership: &Membership) {
         if !self.state.told_program {
             self.state.told_program = true;
-            let program = self.cluster.own().program;
+            let program = self.cluster.program();
             tracing::error!(
                 "this node has no vote: the cluster does not allow its program {program}. Have a \
                  governor allow it (kanjo cluster allow {program}), or start the node with a program \

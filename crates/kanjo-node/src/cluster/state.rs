@@ -245,6 +245,18 @@ impl ClusterState {
         self.own.get().cloned().unwrap_or_default()
     }
 
+    /// SHA-256 of this node's program.
+    pub(crate) fn program(&self) -> Hash {
+        self.own.get().map(|own| own.program).unwrap_or_default()
+    }
+
+    /// Would a vote of this node count? With a program that is not allowed it would not, and be
+    /// held against it.
+    pub(crate) fn has_vote(&self, membership: &Membership) -> bool {
+        membership.member(self.me).is_some_and(|me| me.votes())
+            && membership.allows(&self.program())
+    }
+
     pub(crate) fn takes(&self) -> Option<u8> {
         self.own.get().and_then(|own| own.takes)
     }

@@ -210,7 +210,7 @@ fn nodes(
         }
         if is_me {
             (view.height, view.lag) = (Some(certified), Some(0));
-            view.program = Some(cluster.own().program);
+            view.program = Some(cluster.program());
         } else if let Some(progress) = engine.and_then(|engine| engine.progress.get(&number)) {
             // The leader's books are newer than what was told.
             let at = progress.map_or(0, |height| height + 1);
