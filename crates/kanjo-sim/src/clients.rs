@@ -1,10 +1,11 @@
-//! Clients behind a gateway: each pays one payment after the other, and sends the same transaction
-//! again, to any member, until it knows what came of it.
+//! Clients behind gateways: each pays one payment after the other, and sends the same transaction
+//! again, by way of any gateway, until it knows what came of it.
 
 use crate::dice::Dice;
+use crate::gateway::{self, Heard};
 use crate::member::Outcome;
 use crate::scene::Scene;
-use crate::time::{clock_ms, ms, sleep, spawn, within};
+use crate::time::{clock_ms, sleep, spawn};
 use crate::world;
 use bytes::Bytes;
 use kanjo_types::outcome::Refusal;
@@ -12,8 +13,6 @@ use kanjo_types::{SignedTransaction, TransactionId, codec};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How long a gateway waits for an answer.
-const ANSWER_MS: u64 = 700;
 /// How long a transaction may be taken.
 const VALID_MS: u64 = 60_000;
 
@@ -84,89 +83,57 @@ impl Clients {
         dice: &Dice,
     ) -> Option<Outcome> {
         let (id, raw) = (transaction.body.id(), Bytes::from(codec::to_bytes(transaction)));
-        let mut leader = None;
+        let scene = &self.scene;
         self.sent.fetch_add(1, Ordering::Relaxed);
         for attempt in 0..200u32 {
-            let to = leader.take().or_else(|| self.any_member(dice));
-            match self.ask(to, (id, raw.clone()), dice).await {
-                Some(outcome @ Outcome::Recorded { id, height, position, result }) => {
-                    self.scene.observer.acknowledged(id, (height, position, result));
+            match gateway::submit(scene, (id, raw.clone()), dice).await {
+                Heard::Told(outcome @ Outcome::Recorded { id, height, position, result }) => {
+                    scene.observer.acknowledged(id, (height, position, result));
                     self.done.fetch_add(1, Ordering::Relaxed);
                     return Some(outcome);
                 }
-                Some(Outcome::Refused(Refusal::NoLeader)) | None => {
-                    leader = self.leader(dice);
-                    sleep(dice.micros(2_000, 40_000)).await;
-                }
-                // It was recorded when an answer was lost: an id is taken once.
-                Some(Outcome::Refused(Refusal::AlreadyUsed)) => {
-                    if self.scene.observer.place_of(id).is_none() {
+                // Taken by way of a gateway that is gone: an id is taken once.
+                Heard::Told(Outcome::Refused(Refusal::AlreadyUsed)) => {
+                    if scene.observer.place_of(id).is_none() {
                         let text = format!("{id} is said to be used, and is in no final block");
-                        self.scene.observer.finding(text);
+                        scene.observer.finding(text);
                     }
                     self.done.fetch_add(1, Ordering::Relaxed);
                     return None;
                 }
-                Some(Outcome::Refused(refusal)) => {
-                    self.scene.trace.note(format!("client: refused, {refusal} ({attempt})"));
-                    self.done.fetch_add(1, Ordering::Relaxed);
-                    return None;
+                Heard::Told(Outcome::Refused(Refusal::NoLeader)) | Heard::Open => {
+                    sleep(dice.micros(2_000, 40_000)).await;
                 }
+                // Some try again, the others rely on it.
+                Heard::NotTaken(_) if attempt > 0 || dice.below(2) == 0 => {
+                    sleep(dice.micros(2_000, 40_000)).await;
+                }
+                Heard::NotTaken(refusal) => {
+                    scene.observer.not_taken(id);
+                    return self.refused(refusal, attempt);
+                }
+                Heard::Told(Outcome::Refused(refusal)) => return self.refused(refusal, attempt),
             }
         }
         None
     }
 
-    fn any_member(&self, dice: &Dice) -> Option<u16> {
-        let members: Vec<u16> = self.scene.net.members().iter().map(|member| member.me).collect();
-        dice.pick(&members)
-    }
-
-    /// Whom some member takes for the leader.
-    fn leader(&self, dice: &Dice) -> Option<u16> {
-        let member = self.scene.net.member(self.any_member(dice)?)?;
-        member.engine()?.now().leader
+    fn refused(&self, refusal: Refusal, attempt: u32) -> Option<Outcome> {
+        self.scene.trace.note(format!("client: refused, {refusal} ({attempt})"));
+        self.done.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// Is what a member answered in a certified block?
-    fn is_proven(&self, id: TransactionId, answer: Outcome) -> bool {
-        let place = self.scene.observer.place_of(id);
+    pub(crate) fn is_proven(scene: &Scene, id: TransactionId, answer: Outcome) -> bool {
+        let place = scene.observer.place_of(id);
         match answer {
             Outcome::Recorded { height, position, result, .. } => {
                 place == Some((height, position, result))
             }
             Outcome::Refused(Refusal::NoLeader) => true,
             Outcome::Refused(Refusal::AlreadyUsed) => place.is_some(),
-            Outcome::Refused(_) => !self.scene.crimes_go_on(),
+            Outcome::Refused(_) => !scene.crimes_go_on(),
         }
-    }
-
-    /// What a member answers, if it does in time.
-    async fn ask(
-        &self,
-        to: Option<u16>,
-        (id, raw): (TransactionId, Bytes),
-        dice: &Dice,
-    ) -> Option<Outcome> {
-        let scene = &self.scene;
-        let ask = async {
-            if !scene.net.client_way().await {
-                return std::future::pending().await;
-            }
-            let member = scene.net.member(to?)?;
-            if member.is_witness {
-                return Some(Outcome::Refused(Refusal::NoLeader));
-            }
-            let answer = member.submit(raw).await.ok()?;
-            // The word of a criminal is worth nothing: clients ask for the proof.
-            while member.crime.is_some() && !self.is_proven(id, answer) {
-                sleep(ms(10)).await;
-            }
-            if !scene.net.client_way().await {
-                return std::future::pending().await;
-            }
-            Some(answer)
-        };
-        within(ms(dice.between(ANSWER_MS / 2, ANSWER_MS)), ask).await.flatten()
     }
 }

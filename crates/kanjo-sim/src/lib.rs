@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!             ┌───────────────── SimRuntime: one thread, virtual time, seeded ─────────────────┐
-//!  clients ──▶│ member 0          member 1          member 2          … (crimes.rs: one of them)│
-//!             │  engine, finality, maker, sealer, signer, keeper, manager (member/)             │
+//!  clients,   │ member 0          member 1          member 2          … (crimes.rs: one of them)│
+//!  gateways ─▶│  engine, finality, maker, sealer, signer, keeper, manager (member/)             │
 //!             │  FaultyDisk: log, certificates, sentinel's guard                                │
 //!             │      └────────────────┴── net.rs ───────┴── loss, delay, cuts                   │
 //!             │ plan.rs, cluster.rs: crashes, torn writes, full disks, members come and go      │
@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod crimes;
 pub mod dice;
 mod equivocator;
+mod gateway;
 pub mod member;
 pub mod net;
 pub mod observer;

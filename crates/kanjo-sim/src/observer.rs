@@ -41,6 +41,8 @@ struct State {
     memberships: Vec<MembershipProof>,
     votes: BTreeMap<u64, BTreeMap<Hash, BTreeMap<u16, SignedVote>>>,
     acknowledged: BTreeMap<TransactionId, Place>,
+    /// Clients were told that these are not taken, and gave up.
+    not_taken: BTreeSet<TransactionId>,
     proofs: u64,
     findings: Vec<String>,
 }
@@ -66,6 +68,7 @@ impl Observer {
             memberships: Vec::new(),
             votes: BTreeMap::new(),
             acknowledged: BTreeMap::new(),
+            not_taken: BTreeSet::new(),
             proofs: 0,
             findings: Vec::new(),
         };
@@ -186,6 +189,11 @@ impl Observer {
         }
     }
 
+    /// A client was told that nothing of its transaction is on the ledger, and gave up.
+    pub fn not_taken(&self, id: TransactionId) {
+        self.state.lock().not_taken.insert(id);
+    }
+
     /// Is this transaction in a final block?
     #[must_use]
     pub fn place_of(&self, id: TransactionId) -> Option<Place> {
@@ -247,6 +255,8 @@ impl Observer {
                 findings.push(format!("acknowledged {id} at {place:?} is lost"));
             }
         }
+        let happened = state.not_taken.iter().filter(|id| state.recorded.contains_key(id));
+        findings.extend(happened.map(|id| format!("{id} was told as not taken, and happened")));
         findings.into_iter().for_each(|text| state.finding(&self.trace, text));
     }
 }

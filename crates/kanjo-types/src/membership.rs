@@ -348,6 +348,15 @@ impl Membership {
         self.numbered().filter(|(_, member)| member.votes())
     }
 
+    /// Could those of the other voters who are `there` make blocks final if `member` left?
+    #[must_use]
+    pub fn goes_on_without(&self, member: u16, there: &BTreeSet<u16>) -> bool {
+        let others = || self.voters().filter(|(number, _)| *number != member);
+        let present = || others().filter(|(number, _)| there.contains(number));
+        present().count() >= quorum_of(others().count())
+            && present().any(|(_, member)| member.executes())
+    }
+
     /// Votes needed for a certificate: 50 % + 1 (mission M3, C8).
     #[must_use]
     pub fn quorum(&self) -> usize {

@@ -471,12 +471,24 @@ impl Manager {
         answer.await.map_err(|_| "stopping".to_owned())?
     }
 
+    /// A member that leaves while others are down could leave too few voters to let anybody back.
+    fn check_leave(&self, notice: &Notice) -> Result<(), String> {
+        let Notice::Leave { member } = notice else { return Ok(()) };
+        let mut there = (self.reachable)();
+        there.insert(self.cluster.me);
+        if self.cluster.membership().goes_on_without(*member, &there) {
+            return Ok(());
+        }
+        Err(format!("without member {member} too few of the voters left can be reached"))
+    }
+
     async fn answer(&mut self, from: u16, body: &[u8]) -> Result<Bytes, String> {
         match codec::from_bytes(body).map_err(|error| error.to_string())? {
             Question::Take { notice, statements } => {
                 if self.engine.now().role != Role::Leader {
                     return Err("this node does not lead".to_owned());
                 }
+                self.check_leave(&notice)?;
                 tracing::info!(from, ?notice, "a member's notice");
                 self.sequencer
                     .try_send(ToSequencer::Notice(notice, statements))

@@ -293,6 +293,13 @@ impl Manager {
                 if self.engine.now().role != Role::Leader {
                     return Err("this node does not lead".to_owned());
                 }
+                if let Notice::Leave { member } = &notice {
+                    let mut there = self.member.reachable();
+                    there.insert(self.member.me);
+                    if !self.member.membership().goes_on_without(*member, &there) {
+                        return Err("too few voters would be left".to_owned());
+                    }
+                }
                 self.member.note(format!("notice of n{from}"));
                 let _ = self.member.inboxes.maker.send(ToMaker::Notice(notice, statements));
                 Ok(Bytes::new())
