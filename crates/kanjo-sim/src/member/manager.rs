@@ -13,6 +13,7 @@ use kanjo_types::codec;
 use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -24,6 +25,8 @@ const PAUSE_MAX: Duration = ms(3_000);
 const EJECT_AFTER: Duration = ms(1_500);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = ms(4_000);
+/// Clients wait for an engine that stands still no longer than this.
+const LET_GO: Duration = ms(600);
 const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
@@ -61,6 +64,8 @@ pub(crate) struct Manager {
     leaving: bool,
     /// How often others were asked for certificates.
     turn: usize,
+    /// Since when the engine waits for the sentinel.
+    stands_still: Option<Duration>,
 }
 
 /// Who may have certificates that are missing here: the leader, and one of the others, another one
@@ -74,7 +79,16 @@ impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self { member, engine, unreachable, tip, next_ask: now, leaving: false, turn: 0 }
+        Self {
+            member,
+            engine,
+            unreachable,
+            tip,
+            next_ask: now,
+            leaving: false,
+            turn: 0,
+            stands_still: None,
+        }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -110,8 +124,15 @@ impl Manager {
         self.look_who_is_there();
         self.unstick(&engine).await;
         self.watch_made(&engine);
+        self.watch_signing();
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader && self.signing_waits() {
+            // Nothing that the engine is asked now is answered soon.
+        } else if engine.role == Role::Leader
+            && self.member.sentinel_is_away.load(Ordering::Acquire)
+        {
+            self.step_down().await;
         } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
@@ -145,10 +166,41 @@ impl Manager {
             .voters()
             .filter(|(number, _)| *number == self.member.me || reachable.contains(number));
         let is_heard = there.count() >= membership.quorum();
-        let is_lost = self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        // An engine that waits for its sentinel commits nothing, and a new start would wait, too.
+        let is_lost =
+            !self.signing_waits() && self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
         if is_lost && (is_heard || engine.role != Role::Leader) {
             self.member.rewind("a block made here was not committed", None);
         }
+    }
+
+    fn signing_waits(&self) -> bool {
+        self.member.signing_waits.load(Ordering::Acquire)
+    }
+
+    /// Clients wait for blocks that can't be proposed: after a while they ask another node.
+    fn watch_signing(&mut self) {
+        if !self.signing_waits() {
+            self.stands_still = None;
+            return;
+        }
+        let since = *self.stands_still.get_or_insert_with(since_start);
+        if since_start().saturating_sub(since) >= LET_GO {
+            let _ = self.member.inboxes.finality.send(Event::LetGo);
+        }
+    }
+
+    /// Without its sentinel this node can't make another block: it hands over before one is due.
+    async fn step_down(&mut self) {
+        if since_start() < self.next_ask {
+            return;
+        }
+        self.next_ask = since_start() + CALL;
+        let membership = self.member.membership();
+        let others = membership.voters().filter(|(number, _)| *number != self.member.me);
+        let others: BTreeSet<u16> = others.map(|(number, _)| number).collect();
+        // A block may have come meanwhile, and the engine wait for its signature.
+        let _ = within(CALL, self.hand_over(&others)).await;
     }
 
     // ---- Lost votes ----
