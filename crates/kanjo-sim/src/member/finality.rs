@@ -51,8 +51,6 @@ pub(crate) enum Event {
     Kept,
     /// Nothing came for a while.
     Tick,
-    /// The engine stands still: whoever waits for a block made here asks elsewhere.
-    LetGo,
     /// The engine's voters are changed: behind the entries that did it, blocks are made again.
     Resume,
     /// Ends the task.
@@ -150,7 +148,6 @@ impl Finality {
                 Event::Kept => self.ask_votes(),
                 Event::Resume => self.replay(ToReplay::PassOn(ToMaker::Resume)),
                 Event::Tick => {}
-                Event::LetGo => self.let_go(),
                 Event::Stop => return,
             }
             self.tick();
@@ -200,15 +197,6 @@ impl Finality {
 
     fn replay(&self, message: ToReplay) {
         let _ = self.member.inboxes.replayer.send(message);
-    }
-
-    /// Ends requests without an answer, as a stop does: what comes of them is open.
-    fn let_go(&mut self) {
-        for (_, sealed) in &mut self.state.waiting {
-            if sealed.block.as_ref().is_some_and(|block| block.is_made) {
-                sealed.replies.clear();
-            }
-        }
     }
 
     // ---- Committed entries ----

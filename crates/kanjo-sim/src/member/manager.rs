@@ -25,8 +25,6 @@ const PAUSE_MAX: Duration = ms(3_000);
 const EJECT_AFTER: Duration = ms(1_500);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = ms(4_000);
-/// Clients wait for an engine that stands still no longer than this.
-const LET_GO: Duration = ms(600);
 const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
@@ -64,8 +62,6 @@ pub(crate) struct Manager {
     leaving: bool,
     /// How often others were asked for certificates.
     turn: usize,
-    /// Since when the engine waits for the sentinel.
-    stands_still: Option<Duration>,
 }
 
 /// Who may have certificates that are missing here: the leader, and one of the others, another one
@@ -79,16 +75,7 @@ impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self {
-            member,
-            engine,
-            unreachable,
-            tip,
-            next_ask: now,
-            leaving: false,
-            turn: 0,
-            stands_still: None,
-        }
+        Self { member, engine, unreachable, tip, next_ask: now, leaving: false, turn: 0 }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -124,7 +111,6 @@ impl Manager {
         self.look_who_is_there();
         self.unstick(&engine).await;
         self.watch_made(&engine);
-        self.watch_signing();
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
         } else if engine.role == Role::Leader && self.signing_waits() {
@@ -176,18 +162,6 @@ impl Manager {
 
     fn signing_waits(&self) -> bool {
         self.member.signing_waits.load(Ordering::Acquire)
-    }
-
-    /// Clients wait for blocks that can't be proposed: after a while they ask another node.
-    fn watch_signing(&mut self) {
-        if !self.signing_waits() {
-            self.stands_still = None;
-            return;
-        }
-        let since = *self.stands_still.get_or_insert_with(since_start);
-        if since_start().saturating_sub(since) >= LET_GO {
-            let _ = self.member.inboxes.finality.send(Event::LetGo);
-        }
     }
 
     /// Without its sentinel this node can't make another block: it hands over before one is due.
