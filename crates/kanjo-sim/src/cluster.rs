@@ -185,6 +185,7 @@ impl Cluster {
             }
             Fault::FullDisk => self.fill(place),
             Fault::Leave => self.leave(place),
+            Fault::SentinelAway => self.send_sentinel_away(place),
             Fault::HandOver => self.hand_over(),
             Fault::Admit => self.admit(),
         }
@@ -252,6 +253,12 @@ impl Cluster {
         node.leaves = Some(left);
     }
 
+    fn send_sentinel_away(&mut self, place: usize) {
+        let (number, time) = (self.number(place), ms(self.dice.between(50, 2_500)));
+        self.scene.trace.note(format!("the sentinel of n{number} is away for {time:?}"));
+        self.scene.send_sentinel_away(number, since_start() + time);
+    }
+
     fn hand_over(&mut self) {
         let Some(leader) = self.running().find(|member| member.leads()).cloned() else { return };
         let others = self.scene.net.others(leader.me);
@@ -311,7 +318,7 @@ impl Cluster {
         self.scene.trace.note("faults end");
         self.heal_links();
         self.scene.net.set_weather(crate::net::Weather::default());
-        self.scene.mend_disks();
+        self.scene.mend_machines();
         self.scene.end_crimes();
         let now = since_start();
         for node in &mut self.nodes {

@@ -27,6 +27,8 @@ pub enum Fault {
     FullDisk,
     /// A node leaves the quorum, stops, and comes back.
     Leave,
+    /// A sentinel does not answer for a while.
+    SentinelAway,
     /// The leader is told to hand over.
     HandOver,
     /// Governors admit a node.
@@ -34,7 +36,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Crash,
         Self::TornCrash,
         Self::LongCrash,
@@ -44,6 +46,7 @@ impl Fault {
         Self::SlowDisk,
         Self::FullDisk,
         Self::Leave,
+        Self::SentinelAway,
         Self::HandOver,
         Self::Admit,
     ];

@@ -4,6 +4,7 @@ use crate::crimes::{Crime, Crimes};
 use crate::dice::Dice;
 use crate::net::Net;
 use crate::observer::Observer;
+use crate::time::since_start;
 use crate::trace::Trace;
 use kanjo_types::membership::MemberKind;
 use kanjo_types::{ChainId, Genesis};
@@ -67,6 +68,8 @@ pub struct Scene {
     pub crimes: Crimes,
     /// Longest time of a write, in microseconds, of disks that are slow.
     slow_disks: Mutex<BTreeMap<u16, u64>>,
+    /// Sentinels that don't answer, and until when.
+    sentinels_away: Mutex<BTreeMap<u16, Duration>>,
     crimes_go_on: AtomicBool,
 }
 
@@ -84,6 +87,7 @@ impl Scene {
             observer,
             crimes: Crimes::default(),
             slow_disks: Mutex::default(),
+            sentinels_away: Mutex::default(),
             crimes_go_on: AtomicBool::new(true),
         }
     }
@@ -104,9 +108,21 @@ impl Scene {
         };
     }
 
-    /// All disks as they were.
-    pub fn mend_disks(&self) {
+    /// The sentinel of a node does not answer until then.
+    pub fn send_sentinel_away(&self, number: u16, until: Duration) {
+        self.sentinels_away.lock().insert(number, until);
+    }
+
+    /// Does the sentinel of a node not answer now?
+    #[must_use]
+    pub fn is_sentinel_away(&self, number: u16) -> bool {
+        self.sentinels_away.lock().get(&number).is_some_and(|until| *until > since_start())
+    }
+
+    /// All disks as they were, and all sentinels back.
+    pub fn mend_machines(&self) {
         self.slow_disks.lock().clear();
+        self.sentinels_away.lock().clear();
     }
 
     /// Do criminals still break the rules?

@@ -13,6 +13,7 @@ use kanjo_types::codec;
 use kanjo_types::membership::{MemberStatus, Notice, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
@@ -112,6 +113,12 @@ impl Manager {
         self.watch_made(&engine);
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
+        } else if engine.role == Role::Leader && self.signing_waits() {
+            // Nothing that the engine is asked now is answered soon.
+        } else if engine.role == Role::Leader
+            && self.member.sentinel_is_away.load(Ordering::Acquire)
+        {
+            self.step_down().await;
         } else if engine.role == Role::Leader {
             self.align_voters(&engine).await;
             self.eject().await;
@@ -145,10 +152,29 @@ impl Manager {
             .voters()
             .filter(|(number, _)| *number == self.member.me || reachable.contains(number));
         let is_heard = there.count() >= membership.quorum();
-        let is_lost = self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
+        // An engine that waits for its sentinel commits nothing, and a new start would wait, too.
+        let is_lost =
+            !self.signing_waits() && self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
         if is_lost && (is_heard || engine.role != Role::Leader) {
             self.member.rewind("a block made here was not committed", None);
         }
+    }
+
+    fn signing_waits(&self) -> bool {
+        self.member.signing_waits.load(Ordering::Acquire)
+    }
+
+    /// Without its sentinel this node can't make another block: it hands over before one is due.
+    async fn step_down(&mut self) {
+        if since_start() < self.next_ask {
+            return;
+        }
+        self.next_ask = since_start() + CALL;
+        let membership = self.member.membership();
+        let others = membership.voters().filter(|(number, _)| *number != self.member.me);
+        let others: BTreeSet<u16> = others.map(|(number, _)| number).collect();
+        // A block may have come meanwhile, and the engine wait for its signature.
+        let _ = within(CALL, self.hand_over(&others)).await;
     }
 
     // ---- Lost votes ----

@@ -124,6 +124,10 @@ pub struct Member {
     pub(crate) kept_to: AtomicU64,
     /// The lowest block made here that is not committed, and since when.
     made: Mutex<Option<(u64, Duration)>>,
+    /// Its sentinel did not answer when it was asked last.
+    pub(crate) sentinel_is_away: AtomicBool,
+    /// The engine stands still: it waits for a sentinel that is away.
+    pub(crate) signing_waits: AtomicBool,
     pub(crate) certificates: kanjo_store::log::LogReader,
     pub(crate) recent: Mutex<BTreeMap<u64, SignedHeader>>,
     membership: Mutex<Arc<Membership>>,

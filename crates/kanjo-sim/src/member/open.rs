@@ -172,6 +172,8 @@ pub async fn start(
         next_release: AtomicU64::new(next_height),
         kept_to: AtomicU64::new(certificates.next_height()),
         made: Mutex::default(),
+        sentinel_is_away: AtomicBool::new(false),
+        signing_waits: AtomicBool::new(false),
         certificates: certificates.reader(),
         recent: Mutex::default(),
         membership: Mutex::new(membership.clone()),

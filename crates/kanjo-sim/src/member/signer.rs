@@ -4,7 +4,7 @@
 use super::{Event, Member};
 use crate::equivocator;
 use crate::scene::{Broken, NodeSettings, Scene};
-use crate::time::sleep;
+use crate::time::{ms, sleep, within};
 use crate::world;
 use kanjo_consensus::boundary::{self, NotaryError, ProposalRequest};
 use kanjo_consensus::vote::SignedVote;
@@ -21,19 +21,39 @@ use kanjo_types::{ChainId, Hash};
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
 /// Most requests in one message to the sentinel.
 const BATCH_MAX: usize = 32;
+/// How long a sentinel that does not answer is left alone.
+const PAUSE: Duration = ms(100);
+/// The first pause before a proposal is signed again; it doubles up to [`PAUSE`].
+const PAUSE_FIRST: Duration = ms(10);
 
 type Signatures = Result<Vec<[u8; 64]>, NotaryError>;
 
 /// What is to be signed.
 pub(crate) enum ToSign {
-    Vote { epoch: u64, height: u64, header: Hash, challenge: Hash },
-    Proposals { requests: Vec<ProposalRequest>, reply: oneshot::Sender<Signatures> },
-    Notice { epoch: u64, notice: Box<Notice>, reply: oneshot::Sender<Result<Statement, String>> },
+    Vote {
+        epoch: u64,
+        height: u64,
+        header: Hash,
+        challenge: Hash,
+    },
+    Proposals {
+        requests: Vec<ProposalRequest>,
+        reply: oneshot::Sender<Signatures>,
+    },
+    Notice {
+        epoch: u64,
+        notice: Box<Notice>,
+        reply: oneshot::Sender<Result<Statement, String>>,
+    },
+    /// Nothing new: ask again for what was not given.
+    Again,
     Stop,
 }
 
@@ -142,7 +162,15 @@ pub(crate) struct Signing {
 
 impl Signing {
     pub(crate) async fn run(mut self, mut requests: UnboundedReceiver<ToSign>) {
-        while let Some(first) = requests.recv().await {
+        let mut votes: Vec<VoteRequest> = Vec::new();
+        loop {
+            let first = if votes.is_empty() {
+                requests.recv().await
+            } else {
+                // Those that the sentinel did not give are asked for again.
+                within(PAUSE, requests.recv()).await.unwrap_or(Some(ToSign::Again))
+            };
+            let Some(first) = first else { return };
             // A write, a sync, and a count.
             sleep(self.member.scene.disk_time(self.member.me)).await;
             let mut group = vec![first];
@@ -151,7 +179,6 @@ impl Signing {
             {
                 group.push(next);
             }
-            let mut votes = Vec::new();
             for request in group {
                 if !self.member.is_alive() {
                     return;
@@ -160,19 +187,41 @@ impl Signing {
                     ToSign::Vote { epoch, height, header, challenge } => {
                         votes.push(VoteRequest { epoch, height, header, challenge });
                     }
-                    ToSign::Proposals { requests, reply } => {
-                        let signed = self.sentinel.proposals(&requests);
-                        let _ = reply.send(signed.map_err(notary_error));
-                    }
-                    ToSign::Notice { epoch, notice, reply } => {
-                        let signed = self.sentinel.notice(self.member.me, epoch, &notice);
-                        let _ = reply.send(signed.map_err(text));
-                    }
                     ToSign::Stop => return self.close(),
+                    other => self.answer(other),
                 }
             }
-            if !votes.is_empty() {
-                self.vote(&votes);
+            if !votes.is_empty() && !self.is_away() {
+                let most = votes.len().min(BATCH_MAX);
+                let batch: Vec<VoteRequest> = votes.drain(..most).collect();
+                self.vote(&batch);
+            }
+        }
+    }
+
+    /// Is the sentinel away? Whoever asks it finds out.
+    fn is_away(&self) -> bool {
+        let is_away = self.member.scene.is_sentinel_away(self.member.me);
+        self.member.sentinel_is_away.store(is_away, Ordering::Release);
+        is_away
+    }
+
+    fn answer(&mut self, request: ToSign) {
+        match request {
+            ToSign::Vote { .. } | ToSign::Again | ToSign::Stop => {}
+            ToSign::Proposals { reply, .. } if self.is_away() => {
+                let _ = reply.send(Err(NotaryError::Unreachable("it is away".to_owned())));
+            }
+            ToSign::Proposals { requests, reply } => {
+                let signed = self.sentinel.proposals(&requests);
+                let _ = reply.send(signed.map_err(notary_error));
+            }
+            ToSign::Notice { reply, .. } if self.is_away() => {
+                let _ = reply.send(Err("it is away".to_owned()));
+            }
+            ToSign::Notice { epoch, notice, reply } => {
+                let signed = self.sentinel.notice(self.member.me, epoch, &notice);
+                let _ = reply.send(signed.map_err(text));
             }
         }
     }
@@ -225,19 +274,41 @@ fn notary_error(error: SignerError) -> NotaryError {
     }
 }
 
-/// Has entries of the log signed for the engine.
+/// Has entries of the log signed for the engine. While the sentinel is away it waits, and the engine
+/// with it.
 pub(crate) struct Notary {
     pub member: Arc<Member>,
 }
 
 impl boundary::Notary for Notary {
     fn sign(&self, requests: Vec<ProposalRequest>) -> BoxFuture<'static, Signatures> {
-        let (reply, answer) = oneshot::channel();
-        let asked = self.member.inboxes.signer.send(ToSign::Proposals { requests, reply });
+        let member = self.member.clone();
         Box::pin(async move {
-            let stopping = || NotaryError::Unreachable("the node is stopping".to_owned());
-            asked.map_err(|_| stopping())?;
-            answer.await.map_err(|_| stopping())?
+            let mut pause = PAUSE_FIRST;
+            loop {
+                match sign_once(&member, requests.clone()).await {
+                    Err(NotaryError::Unreachable(_)) if member.is_alive() => {
+                        member.signing_waits.store(true, Ordering::Release);
+                        sleep(pause).await;
+                        pause = pause.saturating_mul(2).min(PAUSE);
+                    }
+                    signed => {
+                        member.signing_waits.store(false, Ordering::Release);
+                        return signed;
+                    }
+                }
+            }
         })
     }
+
+    fn waits(&self) -> bool {
+        self.member.signing_waits.load(Ordering::Acquire)
+    }
+}
+
+async fn sign_once(member: &Member, requests: Vec<ProposalRequest>) -> Signatures {
+    let stopping = || NotaryError::Unreachable("the node is stopping".to_owned());
+    let (reply, answer) = oneshot::channel();
+    member.inboxes.signer.send(ToSign::Proposals { requests, reply }).map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?
 }
