@@ -1,0 +1,15 @@
+//! The rules of a member of a cluster, without clock, disk or network.
+//!
+//! ```text
+//!   kanjo-node (threads, links)  ┐                 ┌ conduct: who votes, leads, leaves, is ejected
+//!                                ├─▶ kanjo-member ─┤
+//!   kanjo-sim (simulated)        ┘                 └ …
+//! ```
+//! A node and the simulator drive the same rules: what a seed shows is what a node does.
+//!
+//! # Invariants
+//! - The same calls in the same order give the same answers; time is an argument.
+//! - Whatever comes from another member is checked by the membership of the ledger, never believed.
+#![forbid(unsafe_code)]
+
+pub mod conduct;
