@@ -14,9 +14,19 @@ pub const LAG_MAX: u64 = 64;
 #[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Question {
     /// To the leader: bring this notice to the ledger.
-    Take { notice: Notice, statements: Vec<Statement> },
+    Take {
+        /// What changes.
+        notice: Notice,
+        /// Who agrees.
+        statements: Vec<Statement>,
+    },
     /// To a voter: do you find these members unreachable too?
-    Eject { epoch: u64, members: Vec<u16> },
+    Eject {
+        /// The epoch that the question is about.
+        epoch: u64,
+        /// By number.
+        members: Vec<u16>,
+    },
 }
 
 /// The engine's voters and learners that a membership asks for: all but those that are out for
