@@ -186,6 +186,8 @@ impl Absent {
         reachable: &BTreeSet<u16>,
         now: Duration,
     ) {
+        // Who has no vote is not missed, and begins anew when it has one again.
+        self.0.retain(|number, _| membership.member(*number).is_some_and(Member::votes));
         for (number, _) in membership.voters() {
             if number == me || reachable.contains(&number) {
                 self.0.remove(&number);

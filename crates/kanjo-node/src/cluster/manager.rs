@@ -17,15 +17,14 @@ use crate::cluster::roles::Assignment;
 use crate::cluster::signing::ToSign;
 use crate::cluster::{ClusterState, SentinelState};
 use crate::shared::{Health, Shared, ToSequencer};
-use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
-use kanjo_proof::trust::SignedHeader;
+use kanjo_member::conduct::{self, Absent, Question};
 use kanjo_types::codec;
-use kanjo_types::membership::{MemberStatus, Notice, Statement};
+use kanjo_types::membership::{Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -56,15 +55,6 @@ pub(crate) enum ToManager {
     Leave(oneshot::Sender<Result<(), String>>),
 }
 
-/// Between managers.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-enum Question {
-    /// To the leader: bring this notice to the ledger.
-    Take { notice: Notice, statements: Vec<Statement> },
-    /// To a voter: do you find these members unreachable too?
-    Eject { epoch: u64, members: Vec<u16> },
-}
-
 /// The manager's parts.
 pub(crate) struct Manager {
     pub shared: Arc<Shared>,
@@ -84,8 +74,9 @@ pub(crate) struct Manager {
 
 /// What the manager remembers.
 pub(crate) struct View {
-    /// Since when a member can't be reached.
-    unreachable: BTreeMap<u16, Instant>,
+    /// Since then times are counted.
+    begin: Instant,
+    absent: Absent,
     /// The newest final height and since when.
     tip: (u64, Instant),
     pub(super) next_ask: Instant,
@@ -106,7 +97,8 @@ impl Default for View {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            unreachable: BTreeMap::new(),
+            begin: now,
+            absent: Absent::default(),
             tip: (0, now),
             next_ask: now,
             leaving: false,
@@ -127,13 +119,6 @@ fn stronger(me: u16, cluster: &ClusterState) -> Option<u16> {
     let measured = cluster.measured.fresh();
     let power = |node: u16| measured.get(&node).map(|one| one.checks_per_s);
     (power(first)? > power(me)?.saturating_mul(2)).then_some(first)
-}
-
-/// Who may have certificates that are missing here: the leader, and one of the others, another one
-/// each time, because those that were asked before may miss them, too.
-fn whom_to_ask(leader: Option<u16>, peers: &BTreeSet<u16>, turn: usize) -> Vec<u16> {
-    let other = peers.iter().nth(turn.checked_rem(peers.len()).unwrap_or(0)).copied();
-    leader.filter(|leader| peers.contains(leader)).into_iter().chain(other).collect()
 }
 
 impl Manager {
@@ -218,10 +203,7 @@ impl Manager {
             return;
         }
         self.state.next_full = Instant::now() + CALL;
-        let membership = self.cluster.membership();
-        let others = membership.voters().filter(|(_, member)| member.executes());
-        let others: BTreeSet<u16> =
-            others.map(|(number, _)| number).filter(|number| *number != self.cluster.me).collect();
+        let others = conduct::other_executors(&self.cluster.membership(), self.cluster.me);
         if !others.is_empty() && self.pause().await {
             self.hand_over(&others).await;
             let _ = self.finality.send(Event::Resume);
@@ -229,16 +211,8 @@ impl Manager {
     }
 
     fn look_who_is_there(&mut self) {
-        let reachable = (self.reachable)();
-        let membership = self.cluster.membership();
-        let now = Instant::now();
-        for (number, _) in membership.voters() {
-            if number == self.cluster.me || reachable.contains(&number) {
-                self.state.unreachable.remove(&number);
-            } else {
-                self.state.unreachable.entry(number).or_insert(now);
-            }
-        }
+        let (reachable, now) = ((self.reachable)(), self.state.begin.elapsed());
+        self.state.absent.look(&self.cluster.membership(), self.cluster.me, &reachable, now);
     }
 
     // ---- Measures ----
@@ -282,20 +256,14 @@ impl Manager {
     }
 
     fn down(&self) -> BTreeSet<u16> {
-        let is_down = |since: &&Instant| since.elapsed() >= self.eject_after;
-        let down = self.state.unreachable.iter().filter(|(_, since)| is_down(since));
-        down.map(|(number, _)| *number).collect()
+        self.state.absent.down(self.state.begin.elapsed(), self.eject_after)
     }
 
     /// A block that the engine took and does not commit, although a majority is there, is lost:
     /// what was executed on top of it can't stay.
     fn watch_made(&self, engine: &EngineState) {
-        let membership = self.cluster.membership();
-        let reachable = (self.reachable)();
-        let there = membership
-            .voters()
-            .filter(|(number, _)| *number == self.cluster.me || reachable.contains(number));
-        let is_heard = there.count() >= membership.quorum();
+        let (membership, reachable) = (self.cluster.membership(), (self.reachable)());
+        let is_heard = conduct::majority_is_there(&membership, self.cluster.me, &reachable);
         // An engine that waits for its sentinel commits nothing, and a new start would wait, too.
         let is_lost = !self.cluster.signing_waits()
             && self.cluster.made_waits().is_some_and(|waits| waits > MADE_MAX);
@@ -320,15 +288,10 @@ impl Manager {
         self.state.next_ask = Instant::now() + STUCK;
         self.cluster.repeat_votes(tip);
         let peers = (self.reachable)();
-        let request = fetch::Request { from: tip, count: fetch::CERTIFICATES_MAX };
-        let body = Bytes::from(codec::to_bytes(&request));
         self.state.turn = self.state.turn.wrapping_add(1);
-        for peer in whom_to_ask(engine.leader, &peers, self.state.turn) {
-            let answer = self.cluster.bus.call(peer, Topic::Fetch, body.clone(), CALL).await;
-            let Ok(answer) = answer else { continue };
-            if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
-                && !signed.is_empty()
-            {
+        for peer in conduct::whom_to_ask(engine.leader, &peers, self.state.turn) {
+            let got = fetch::ask(&self.cluster, peer, tip, fetch::CERTIFICATES_MAX, CALL).await;
+            if let Some(signed) = got {
                 // More may be there: ask again at once.
                 self.state.next_ask = Instant::now();
                 let _ = self.finality.send(Event::Fetched(signed));
@@ -342,14 +305,10 @@ impl Manager {
     /// Brings the engine's voters in line with the membership of the ledger.
     async fn align_voters(&mut self, engine: &EngineState) {
         let membership = self.cluster.membership();
-        let wanted: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
-        // All but those that are out for good, so that a doubted one can be compared again.
-        let follows = |status| !matches!(status, MemberStatus::Voting | MemberStatus::Removed);
-        let learners = membership.numbered().filter(|(_, member)| follows(member.status));
-        let learners: BTreeSet<u16> = learners.map(|(number, _)| number).collect();
-        if engine.voters.as_slice() == [wanted.clone()] && engine.learners == learners {
+        if conduct::is_aligned(engine, &membership) {
             return;
         }
+        let (wanted, learners) = conduct::engine_members(&membership);
         tracing::info!(?wanted, ?learners, now = ?engine.voters, "changing the engine's voters");
         if !wanted.contains(&self.cluster.me) {
             // This node left: another one must lead, and do this.
@@ -367,12 +326,8 @@ impl Manager {
     /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
     /// whole log, and hands over.
     async fn step_aside(&mut self, engine: &EngineState) {
-        let membership = self.cluster.membership();
-        let executors = membership.voters().filter(|(_, member)| member.executes());
-        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
-        let is_up_to_date =
-            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
-        if executors.iter().any(is_up_to_date) {
+        let executors = conduct::other_executors(&self.cluster.membership(), self.cluster.me);
+        if conduct::any_is_up_to_date(&executors, engine) {
             self.hand_over(&executors).await;
         }
     }
@@ -387,9 +342,7 @@ impl Manager {
             return;
         }
         self.state.next_ask = Instant::now() + CALL;
-        let membership = self.cluster.membership();
-        let others = membership.voters().filter(|(number, _)| *number != self.cluster.me);
-        let others: BTreeSet<u16> = others.map(|(number, _)| number).collect();
+        let others = conduct::other_voters(&self.cluster.membership(), self.cluster.me);
         tracing::warn!("handing leadership over: the sentinel is away");
         // A block may have come meanwhile, and the engine wait for its signature.
         if tokio::time::timeout(CALL, self.hand_over(&others)).await.is_err() {
@@ -398,12 +351,9 @@ impl Manager {
     }
 
     pub(super) async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
-        let reachable = (self.reachable)();
-        let progress = self.engine.now().progress;
-        let best = voters.iter().filter(|voter| reachable.contains(voter));
-        let best = best.max_by_key(|voter| progress.get(voter).copied().flatten());
+        let best = conduct::successor(voters, &(self.reachable)(), &self.engine.now());
         if let Some(best) = best
-            && let Err(error) = self.engine.transfer_leader(*best).await
+            && let Err(error) = self.engine.transfer_leader(best).await
         {
             tracing::warn!(%error, to = best, "leadership was not handed over");
         }
@@ -471,24 +421,15 @@ impl Manager {
         answer.await.map_err(|_| "stopping".to_owned())?
     }
 
-    /// A member that leaves while others are down could leave too few voters to let anybody back.
-    fn check_leave(&self, notice: &Notice) -> Result<(), String> {
-        let Notice::Leave { member } = notice else { return Ok(()) };
-        let mut there = (self.reachable)();
-        there.insert(self.cluster.me);
-        if self.cluster.membership().goes_on_without(*member, &there) {
-            return Ok(());
-        }
-        Err(format!("without member {member} too few of the voters left can be reached"))
-    }
-
     async fn answer(&mut self, from: u16, body: &[u8]) -> Result<Bytes, String> {
         match codec::from_bytes(body).map_err(|error| error.to_string())? {
             Question::Take { notice, statements } => {
                 if self.engine.now().role != Role::Leader {
                     return Err("this node does not lead".to_owned());
                 }
-                self.check_leave(&notice)?;
+                let membership = self.cluster.membership();
+                let reachable = (self.reachable)();
+                conduct::check_notice(&notice, &membership, self.cluster.me, &reachable)?;
                 tracing::info!(from, ?notice, "a member's notice");
                 self.sequencer
                     .try_send(ToSequencer::Notice(notice, statements))
@@ -497,13 +438,7 @@ impl Manager {
             }
             Question::Eject { epoch, members } => {
                 let membership = self.cluster.membership();
-                if membership.epoch != epoch {
-                    return Err(format!("the epoch here is {}", membership.epoch));
-                }
-                let down = self.down();
-                if let Some(here) = members.iter().find(|member| !down.contains(member)) {
-                    return Err(format!("member {here} can be reached from here"));
-                }
+                conduct::check_ejection(epoch, &members, &membership, &self.down())?;
                 let statement = self.sign(epoch, &Notice::Eject { members }).await?;
                 Ok(Bytes::from(codec::to_bytes(&statement)))
             }
@@ -522,21 +457,5 @@ impl Manager {
         if let Err(error) = self.cluster.bus.call(leader, Topic::Notices, body, CALL).await {
             tracing::info!(%error, "the leader did not take a notice");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_is_asked_in_turn() {
-        let peers = BTreeSet::from([0, 1, 3, 4]);
-        let asked = |turn| whom_to_ask(Some(3), &peers, turn);
-        assert!((0..9).all(|turn| asked(turn).first() == Some(&3)), "the leader each time");
-        let others: BTreeSet<u16> = (5..9).flat_map(asked).collect();
-        assert_eq!(others, peers);
-        assert_eq!(whom_to_ask(Some(2), &peers, 0), [0], "a leader that can't be reached");
-        assert!(whom_to_ask(None, &BTreeSet::new(), 7).is_empty());
     }
 }

@@ -9,13 +9,10 @@
 
 use crate::cluster::finality::Event;
 use crate::cluster::manager::{CALL, Manager, PAUSE_MAX, TICK};
-use kanjo_consensus::engine::{EngineState, Role};
+use kanjo_consensus::engine::EngineState;
+use kanjo_member::conduct::{self, Leaving};
 use kanjo_types::membership::{MemberStatus, Membership, Notice};
-use std::collections::BTreeSet;
 use std::time::Instant;
-
-/// A node this close to the newest committed height may vote.
-const LAG_MAX: u64 = 64;
 
 impl Manager {
     pub(super) async fn watch_own(&mut self, engine: &EngineState) {
@@ -30,10 +27,9 @@ impl Manager {
         if std::mem::take(&mut self.state.told_program) {
             tracing::warn!("the cluster allows this node's program now");
         }
-        let away =
-            matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
-        if away && !self.state.leaving {
-            self.come_back(engine, &membership).await;
+        let next = self.shared.log.next_height();
+        if !self.state.leaving && conduct::may_come_back(me.status, engine.committed, next) {
+            self.come_back(&membership).await;
         }
     }
 
@@ -72,15 +68,8 @@ impl Manager {
         }
     }
 
-    async fn come_back(&mut self, engine: &EngineState, membership: &Membership) {
-        let is_behind = match (engine.committed, self.shared.log.next_height()) {
-            (Some(committed), next) => committed.saturating_sub(next) > LAG_MAX,
-            (None, _) => true,
-        };
-        if is_behind
-            || self.cluster.heard_leader().is_none()
-            || Instant::now() < self.state.next_ask
-        {
+    async fn come_back(&mut self, membership: &Membership) {
+        if self.cluster.heard_leader().is_none() || Instant::now() < self.state.next_ask {
             return;
         }
         self.state.next_ask = Instant::now() + CALL;
@@ -91,33 +80,33 @@ impl Manager {
         }
     }
 
-    /// One step out of the quorum: a leader hands over, others sign that they leave.
+    /// One step out of the quorum: a leader hands over, others sign that they leave. True when
+    /// there is none left to go.
     async fn step_back(
         &mut self,
         engine: &EngineState,
         membership: &Membership,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let me = self.cluster.me;
-        let mut executors = membership.voters().filter(|(_, member)| member.executes());
-        if executors.all(|(number, _)| number == me) {
-            return Ok(());
-        }
-        if engine.role == Role::Leader {
-            let others = membership.voters().map(|(number, _)| number).filter(|n| *n != me);
-            let others: BTreeSet<u16> = others.collect();
-            if self.pause().await {
-                self.hand_over(&others).await;
-                if !self.state.leaving {
-                    // Where the hand-over failed this node goes on.
-                    let _ = self.finality.send(Event::Resume);
+        match conduct::leaving(membership, me, engine) {
+            Leaving::Done => return Ok(true),
+            Leaving::Wait => {}
+            Leaving::HandOver => {
+                if self.pause().await {
+                    self.hand_over(&conduct::other_voters(membership, me)).await;
+                    if !self.state.leaving {
+                        // Where the hand-over failed this node goes on.
+                        let _ = self.finality.send(Event::Resume);
+                    }
                 }
             }
-            return Ok(());
+            Leaving::Sign => {
+                let notice = Notice::Leave { member: me };
+                let statement = self.sign(membership.epoch, &notice).await?;
+                self.bring(notice, vec![statement]).await;
+            }
         }
-        let notice = Notice::Leave { member: me };
-        let statement = self.sign(membership.epoch, &notice).await?;
-        self.bring(notice, vec![statement]).await;
-        Ok(())
+        Ok(false)
     }
 
     /// Leaves the quorum before a planned stop: hands leadership over, signs the notice, and waits
@@ -127,19 +116,8 @@ impl Manager {
         let give_up_at = Instant::now() + PAUSE_MAX;
         while Instant::now() < give_up_at {
             let membership = self.cluster.membership();
-            let me = self.cluster.me;
-            let is_voter = membership.member(me).is_some_and(|member| member.votes());
-            let mut executors = membership.voters().filter(|(_, member)| member.executes());
-            if executors.all(|(number, _)| number == me) {
+            if self.step_back(&self.engine.now(), &membership).await? {
                 return Ok(());
-            }
-            let engine = self.engine.now();
-            let is_out = !engine.voters.iter().any(|set| set.contains(&me));
-            if !is_voter && (is_out || engine.role != Role::Leader) {
-                return Ok(());
-            }
-            if is_voter || engine.role == Role::Leader {
-                self.step_back(&engine, &membership).await?;
             }
             for _ in 0..5 {
                 tokio::time::sleep(TICK).await;

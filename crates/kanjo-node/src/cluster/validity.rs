@@ -156,30 +156,18 @@ impl Listener {
         let is_committed = (self.committed)().is_some_and(|committed| committed >= next);
         let membership = self.cluster.membership();
         let me = membership.member(self.cluster.me)?;
-        // With a program that is not allowed it gives none.
-        let may_vote =
-            me.votes() && me.executes() && membership.allows(&self.cluster.own().program);
+        let may_vote = me.executes() && self.cluster.has_vote(&membership);
         let gave_its_own = !may_vote || self.cluster.has_voted(next);
         (heard >= next && is_committed && gave_its_own).then_some((next, from))
     }
 
     /// True when certificates came.
     async fn fetch(&self, from_height: u64, member: u16) -> bool {
-        let request = fetch::Request { from: from_height, count: COUNT };
-        let body = Bytes::from(codec::to_bytes(&request));
-        let answer = self.cluster.bus.call(member, Topic::Fetch, body, CALL).await;
-        let Ok(answer) = answer else { return false };
-        match codec::from_bytes::<Vec<SignedHeader>>(&answer) {
-            Ok(signed) if !signed.is_empty() => {
-                tracing::debug!(
-                    from_height,
-                    member,
-                    "fetched certificates whose votes are missing"
-                );
-                self.finality.send(Event::Fetched(signed)).is_ok()
-            }
-            _ => false,
-        }
+        let Some(signed) = fetch::ask(&self.cluster, member, from_height, COUNT, CALL).await else {
+            return false;
+        };
+        tracing::debug!(from_height, member, "fetched certificates whose votes are missing");
+        self.finality.send(Event::Fetched(signed)).is_ok()
     }
 }
 

@@ -4,13 +4,13 @@ use super::maker::ToMaker;
 use super::signer::ToSign;
 use super::{Event, Member};
 use crate::time::{Rt, ms, since_start, sleep, within};
-use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
+use kanjo_member::conduct::{self, Absent, Leaving, Question};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::codec;
-use kanjo_types::membership::{MemberStatus, Notice, Statement};
+use kanjo_types::membership::{Notice, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,6 @@ const PAUSE_MAX: Duration = ms(3_000);
 const EJECT_AFTER: Duration = ms(1_500);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = ms(4_000);
-const LAG_MAX: u64 = 64;
 
 /// What the manager is told.
 pub(crate) enum ToManager {
@@ -44,18 +43,11 @@ pub(crate) enum ToManager {
     Stop,
 }
 
-/// Between managers.
-#[derive(Debug, Clone, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
-enum Question {
-    Take { notice: Notice, statements: Vec<Statement> },
-    Eject { epoch: u64, members: Vec<u16> },
-}
-
 /// The task's parts.
 pub(crate) struct Manager {
     member: Arc<Member>,
     engine: Engine<Rt>,
-    unreachable: BTreeMap<u16, Duration>,
+    absent: Absent,
     /// The newest final height and since when.
     tip: (u64, Duration),
     next_ask: Duration,
@@ -64,18 +56,11 @@ pub(crate) struct Manager {
     turn: usize,
 }
 
-/// Who may have certificates that are missing here: the leader, and one of the others, another one
-/// each time, because those that were asked before may miss them, too.
-fn whom_to_ask(leader: Option<u16>, peers: &BTreeSet<u16>, turn: usize) -> Vec<u16> {
-    let other = peers.iter().nth(turn.checked_rem(peers.len()).unwrap_or(0)).copied();
-    leader.filter(|leader| peers.contains(leader)).into_iter().chain(other).collect()
-}
-
 impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
-        let (unreachable, tip) = (BTreeMap::new(), (0, now));
-        Self { member, engine, unreachable, tip, next_ask: now, leaving: false, turn: 0 }
+        let (absent, tip) = (Absent::default(), (0, now));
+        Self { member, engine, absent, tip, next_ask: now, leaving: false, turn: 0 }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -127,31 +112,19 @@ impl Manager {
     }
 
     fn look_who_is_there(&mut self) {
-        let reachable = self.member.reachable();
-        let now = since_start();
-        for (number, _) in self.member.membership().voters() {
-            if number == self.member.me || reachable.contains(&number) {
-                self.unreachable.remove(&number);
-            } else {
-                self.unreachable.entry(number).or_insert(now);
-            }
-        }
+        let (membership, reachable) = (self.member.membership(), self.member.reachable());
+        self.absent.look(&membership, self.member.me, &reachable, since_start());
     }
 
     fn down(&self) -> BTreeSet<u16> {
-        let now = since_start();
-        let is_down = |since: &&Duration| now.saturating_sub(**since) >= EJECT_AFTER;
-        self.unreachable.iter().filter(|(_, since)| is_down(since)).map(|(n, _)| *n).collect()
+        self.absent.down(since_start(), EJECT_AFTER)
     }
 
     /// A block that the engine took and does not commit, although a majority is there, is lost:
     /// what was executed on top of it can't stay.
     fn watch_made(&self, engine: &EngineState) {
         let (membership, reachable) = (self.member.membership(), self.member.reachable());
-        let there = membership
-            .voters()
-            .filter(|(number, _)| *number == self.member.me || reachable.contains(number));
-        let is_heard = there.count() >= membership.quorum();
+        let is_heard = conduct::majority_is_there(&membership, self.member.me, &reachable);
         // An engine that waits for its sentinel commits nothing, and a new start would wait, too.
         let is_lost =
             !self.signing_waits() && self.member.made_waits().is_some_and(|waits| waits > MADE_MAX);
@@ -170,9 +143,7 @@ impl Manager {
             return;
         }
         self.next_ask = since_start() + CALL;
-        let membership = self.member.membership();
-        let others = membership.voters().filter(|(number, _)| *number != self.member.me);
-        let others: BTreeSet<u16> = others.map(|(number, _)| number).collect();
+        let others = conduct::other_voters(&self.member.membership(), self.member.me);
         // A block may have come meanwhile, and the engine wait for its signature.
         let _ = within(CALL, self.hand_over(&others)).await;
     }
@@ -194,7 +165,7 @@ impl Manager {
         let peers = self.member.reachable();
         let body = Bytes::from(codec::to_bytes(&tip));
         self.turn = self.turn.wrapping_add(1);
-        for peer in whom_to_ask(engine.leader, &peers, self.turn) {
+        for peer in conduct::whom_to_ask(engine.leader, &peers, self.turn) {
             let answer = self.member.ask(peer, Topic::Fetch, body.clone(), CALL).await;
             let Ok(answer) = answer else { continue };
             if let Ok(signed) = codec::from_bytes::<Vec<SignedHeader>>(&answer)
@@ -211,14 +182,10 @@ impl Manager {
 
     async fn align_voters(&mut self, engine: &EngineState) {
         let membership = self.member.membership();
-        let wanted: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
-        // All but those that are out for good, so that a doubted one can be compared again.
-        let follows = |status| !matches!(status, MemberStatus::Voting | MemberStatus::Removed);
-        let learners = membership.numbered().filter(|(_, member)| follows(member.status));
-        let learners: BTreeSet<u16> = learners.map(|(number, _)| number).collect();
-        if engine.voters.as_slice() == [wanted.clone()] && engine.learners == learners {
+        if conduct::is_aligned(engine, &membership) {
             return;
         }
+        let (wanted, learners) = conduct::engine_members(&membership);
         if !wanted.contains(&self.member.me) {
             return self.hand_over(&wanted).await;
         }
@@ -235,23 +202,17 @@ impl Manager {
     /// A witness executes nothing, so it can't make blocks: it leads only until an executor has its
     /// whole log, and hands over.
     async fn step_aside(&mut self, engine: &EngineState) {
-        let membership = self.member.membership();
-        let executors = membership.voters().filter(|(_, member)| member.executes());
-        let executors: BTreeSet<u16> = executors.map(|(number, _)| number).collect();
-        let is_up_to_date =
-            |number: &u16| engine.progress.get(number).copied().flatten() >= engine.last_log;
-        if executors.iter().any(is_up_to_date) {
+        let executors = conduct::other_executors(&self.member.membership(), self.member.me);
+        if conduct::any_is_up_to_date(&executors, engine) {
             self.hand_over(&executors).await;
         }
     }
 
     async fn hand_over(&mut self, voters: &BTreeSet<u16>) {
-        let reachable = self.member.reachable();
-        let progress = self.engine.now().progress;
-        let best = voters.iter().filter(|voter| reachable.contains(voter));
-        if let Some(best) = best.max_by_key(|voter| progress.get(voter).copied().flatten()) {
+        let best = conduct::successor(voters, &self.member.reachable(), &self.engine.now());
+        if let Some(best) = best {
             self.member.note(format!("hands over to n{best}"));
-            let _ = self.engine.transfer_leader(*best).await;
+            let _ = self.engine.transfer_leader(best).await;
         }
     }
 
@@ -319,25 +280,15 @@ impl Manager {
                 if self.engine.now().role != Role::Leader {
                     return Err("this node does not lead".to_owned());
                 }
-                if let Notice::Leave { member } = &notice {
-                    let mut there = self.member.reachable();
-                    there.insert(self.member.me);
-                    if !self.member.membership().goes_on_without(*member, &there) {
-                        return Err("too few voters would be left".to_owned());
-                    }
-                }
+                let (membership, reachable) = (self.member.membership(), self.member.reachable());
+                conduct::check_notice(&notice, &membership, self.member.me, &reachable)?;
                 self.member.note(format!("notice of n{from}"));
                 let _ = self.member.inboxes.maker.send(ToMaker::Notice(notice, statements));
                 Ok(Bytes::new())
             }
             Question::Eject { epoch, members } => {
-                if self.member.membership().epoch != epoch {
-                    return Err("another epoch".to_owned());
-                }
-                let down = self.down();
-                if let Some(here) = members.iter().find(|member| !down.contains(member)) {
-                    return Err(format!("member {here} can be reached from here"));
-                }
+                let membership = self.member.membership();
+                conduct::check_ejection(epoch, &members, &membership, &self.down())?;
                 let statement = self.sign(epoch, &Notice::Eject { members }).await?;
                 Ok(Bytes::from(codec::to_bytes(&statement)))
             }
@@ -362,12 +313,11 @@ impl Manager {
     async fn come_back(&mut self, engine: &EngineState) {
         let membership = self.member.membership();
         let Some(me) = membership.member(self.member.me) else { return };
-        let away =
-            matches!(me.status, MemberStatus::Standby | MemberStatus::Left | MemberStatus::Ejected);
-        let is_behind = engine
-            .committed
-            .is_none_or(|committed| committed.saturating_sub(self.member.next_final()) > LAG_MAX);
-        if self.leaving || !away || is_behind || engine.leader.is_none() {
+        let next = self.member.next_final();
+        if self.leaving
+            || !conduct::may_come_back(me.status, engine.committed, next)
+            || engine.leader.is_none()
+        {
             return;
         }
         if since_start() < self.next_ask {
@@ -386,25 +336,20 @@ impl Manager {
         let give_up_at = since_start() + PAUSE_MAX * 2;
         while since_start() < give_up_at && self.member.is_alive() {
             let membership = self.member.membership();
-            let me = self.member.me;
-            let is_voter = membership.member(me).is_some_and(|member| member.votes());
-            let voters: BTreeSet<u16> = membership.voters().map(|(number, _)| number).collect();
-            let executors = membership.voters().filter(|(_, member)| member.executes());
-            let is_last = executors.filter(|(number, _)| *number != me).count() == 0;
-            let engine = self.engine.now();
-            let is_out = !engine.voters.iter().any(|set| set.contains(&me));
-            if is_last || (!is_voter && (is_out || engine.role != Role::Leader)) {
-                return Ok(());
-            }
-            if engine.role == Role::Leader {
-                let others: BTreeSet<u16> = voters.iter().copied().filter(|n| *n != me).collect();
-                if self.pause().await {
-                    self.hand_over(&others).await;
+            let (me, engine) = (self.member.me, self.engine.now());
+            match conduct::leaving(&membership, me, &engine) {
+                Leaving::Done => return Ok(()),
+                Leaving::Wait => {}
+                Leaving::HandOver => {
+                    if self.pause().await {
+                        self.hand_over(&conduct::other_voters(&membership, me)).await;
+                    }
                 }
-            } else if is_voter {
-                let notice = Notice::Leave { member: me };
-                let statement = self.sign(membership.epoch, &notice).await?;
-                self.bring(notice, vec![statement]).await;
+                Leaving::Sign => {
+                    let notice = Notice::Leave { member: me };
+                    let statement = self.sign(membership.epoch, &notice).await?;
+                    self.bring(notice, vec![statement]).await;
+                }
             }
             for _ in 0..5 {
                 sleep(TICK).await;
