@@ -10,10 +10,9 @@ use kanjo_types::membership::MemberStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// What ended by itself is started again after so long.
@@ -75,19 +74,6 @@ pub(crate) struct Node {
     pub(crate) is_full: bool,
 }
 
-/// Addresses below those that the system hands out for outgoing connections.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let next =
-            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
-        let port = u16::try_from(10_000 + next % 20_000).unwrap_or(10_000);
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
-        }
-    }
-}
-
 /// All of them, and the network between.
 pub(crate) struct Cluster {
     programs: Programs,
@@ -118,7 +104,7 @@ impl Cluster {
         for place in 0..executors + witnesses {
             let executes = place < executors;
             let name = format!("{}{}", if executes { "n" } else { "w" }, place + 1);
-            let (link, api) = (free_port(), free_port());
+            let (link, api) = (kanjo_testing::free_port(), kanjo_testing::free_port());
             init.arg(if executes { "--node" } else { "--witness" });
             init.arg(format!("{name}=127.0.0.1:{link},127.0.0.1:{api}"));
             places.push((name, executes, link, api));

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Swtpm, certificate, chain, hash, vote};
+use common::{certificate, chain, hash, vote};
 use kanjo_sentinel::attestor::tpm2::{COUNTER_INDEX, Tpm2Attestor};
 use kanjo_sentinel::attestor::{Attestation, Attestor, AttestorKind, qualifying, session_hash};
 use kanjo_sentinel::directory::{self, AttestorSettings, DirectoryError, Settings};
@@ -12,7 +12,8 @@ use kanjo_sentinel::guard::GuardError;
 use kanjo_sentinel::rules::Refusal;
 use kanjo_sentinel::signing::Seen;
 use kanjo_sentinel::tpm::command;
-use kanjo_sentinel::tpm::{Quote, QuoteError, Tpm, TpmError, verify_quote};
+use kanjo_sentinel::tpm::{Address, Quote, QuoteError, Tpm, TpmError, verify_quote};
+use kanjo_testing::Swtpm;
 use std::fs;
 use std::num::NonZeroU64;
 use std::path::Path;
@@ -30,7 +31,7 @@ fn quote(attestor: &mut Tpm2Attestor, key: &[u8; 32], nonce: &[u8]) -> Quote {
 #[test]
 fn a_quote_holds_for_its_nonce_key_and_registers_only() {
     let state = tempfile::tempdir().unwrap();
-    let swtpm = Swtpm::start(state.path());
+    let swtpm = Swtpm::start(state.path()).unwrap();
     let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
     assert_eq!(attestor.kind(), AttestorKind::Tpm2);
     let (key, pcrs) = (attestor.attestation_key(), attestor.pcrs().unwrap());
@@ -63,13 +64,13 @@ fn a_quote_holds_for_its_nonce_key_and_registers_only() {
 #[test]
 fn a_quote_shows_that_a_register_was_extended() {
     let state = tempfile::tempdir().unwrap();
-    let swtpm = Swtpm::start(state.path());
+    let swtpm = Swtpm::start(state.path()).unwrap();
     let before = {
         let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
         attestor.pcrs().unwrap()
     };
     // swtpm takes one connection after the other.
-    let mut tpm = Tpm::open(&swtpm.address).unwrap();
+    let mut tpm = Tpm::open(&address(&swtpm)).unwrap();
     tpm.extend(16, &hash(1)).unwrap();
     drop(tpm);
     let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
@@ -86,8 +87,8 @@ fn a_quote_shows_that_a_register_was_extended() {
 #[test]
 fn all_registers_are_read_although_a_tpm_gives_eight_at_a_time() {
     let state = tempfile::tempdir().unwrap();
-    let swtpm = Swtpm::start(state.path());
-    let mut tpm = Tpm::open(&swtpm.address).unwrap();
+    let swtpm = Swtpm::start(state.path()).unwrap();
+    let mut tpm = Tpm::open(&address(&swtpm)).unwrap();
     let all = tpm.pcrs(0x00ff_ffff).unwrap();
     assert_eq!(all.len(), 24);
     let (handle, key) = tpm.attestation_key().unwrap();
@@ -106,7 +107,7 @@ fn the_counter_only_goes_up_also_after_a_restart_and_the_key_stays() {
     let mut key = None;
     for _ in 0..3 {
         // Each round is a new process of the TPM on the same state, killed at its end.
-        let swtpm = Swtpm::start(state.path());
+        let swtpm = Swtpm::start(state.path()).unwrap();
         let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
         let count = attestor.count().unwrap();
         assert!(count >= last, "{count} after {last}");
@@ -125,8 +126,8 @@ fn the_counter_only_goes_up_also_after_a_restart_and_the_key_stays() {
 #[test]
 fn an_index_that_is_no_counter_is_refused() {
     let state = tempfile::tempdir().unwrap();
-    let swtpm = Swtpm::start(state.path());
-    let mut tpm = Tpm::open(&swtpm.address).unwrap();
+    let swtpm = Swtpm::start(state.path()).unwrap();
+    let mut tpm = Tpm::open(&address(&swtpm)).unwrap();
     let missing = tpm.read_counter(COUNTER_INDEX);
     assert!(matches!(missing, Err(TpmError::Refused { command: "NV_Read", .. })), "{missing:?}");
     drop(tpm);
@@ -136,18 +137,22 @@ fn an_index_that_is_no_counter_is_refused() {
     let place = counter.windows(4).position(|bytes| bytes == attributes).unwrap();
     let mut ordinary = counter;
     ordinary[place..place + 4].copy_from_slice(&0x0206_0006u32.to_be_bytes());
-    let mut transport = swtpm.address.connect().unwrap();
+    let mut transport = address(&swtpm).connect().unwrap();
     assert_eq!(transport.transact(&ordinary).unwrap()[6..10], [0; 4]);
     drop(transport);
-    let mut tpm = Tpm::open(&swtpm.address).unwrap();
+    let mut tpm = Tpm::open(&address(&swtpm)).unwrap();
     let refused = tpm.open_counter(COUNTER_INDEX);
     assert!(matches!(refused, Err(TpmError::NotACounter { index: COUNTER_INDEX })), "{refused:?}");
+}
+
+fn address(swtpm: &Swtpm) -> Address {
+    swtpm.address.parse().unwrap()
 }
 
 fn settings(swtpm: &Swtpm) -> Settings {
     Settings {
         attestor: AttestorSettings::Tpm2 {
-            tpm: swtpm.text.clone(),
+            tpm: swtpm.address.clone(),
             counter_index: COUNTER_INDEX,
             registers: REGISTERS,
         },
@@ -167,7 +172,7 @@ fn copy_dir(from: &Path, to: &Path) {
 fn a_guard_restored_from_an_old_copy_is_refused_by_the_tpm() {
     let (state, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (dir, copy) = (home.path().join("sentinel"), home.path().join("copy"));
-    let swtpm = Swtpm::start(state.path());
+    let swtpm = Swtpm::start(state.path()).unwrap();
     let made = directory::init(&dir, &settings(&swtpm)).unwrap();
     let seen = Seen { chain: chain(), certificate: hash(1), measurement: hash(2) };
 
@@ -193,7 +198,7 @@ fn a_guard_restored_from_an_old_copy_is_refused_by_the_tpm() {
 fn a_sentinel_with_a_tpm_signs_restarts_and_gives_evidence() {
     let (state, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let dir = home.path().join("sentinel");
-    let swtpm = Swtpm::start(state.path());
+    let swtpm = Swtpm::start(state.path()).unwrap();
     let made = directory::init(&dir, &settings(&swtpm)).unwrap();
     let seen = Seen { chain: chain(), certificate: hash(1), measurement: hash(2) };
     let first = {
@@ -202,8 +207,8 @@ fn a_sentinel_with_a_tpm_signs_restarts_and_gives_evidence() {
     };
     // The TPM is switched off and on, the sentinel was killed.
     drop(swtpm);
-    let swtpm = Swtpm::start(state.path());
-    let mut opened = directory::open(&dir, Some(&swtpm.text)).unwrap();
+    let swtpm = Swtpm::start(state.path()).unwrap();
+    let mut opened = directory::open(&dir, Some(&swtpm.address)).unwrap();
     assert_eq!(opened.signing.votes(&seen, 0, &[vote(1, 1)]).unwrap(), first);
     let refused = opened.signing.votes(&seen, 0, &[vote(1, 2)]).unwrap_err();
     assert!(matches!(refused, GuardError::Refused(Refusal::SignedOther { height: 1, .. })));

@@ -78,6 +78,12 @@ fn show(report: &Report, arguments: &Arguments, millis: u128) {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // The engine's own words, on request: RUST_LOG=openraft=debug … --live
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let show = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        show.without_time().with_ansi(false).init();
+    }
     let broken = match &arguments.broken {
         None => None,
         Some(name) => match Broken::ALL.iter().find(|(_, known)| known == name) {

@@ -41,6 +41,15 @@ struct State {
     lost: u64,
 }
 
+impl State {
+    /// Links have members of the ledger at both ends; nobody else is let in.
+    fn know_each_other(&self, one: u16, other: u16) -> bool {
+        let knows =
+            |one: u16, other: u16| self.members.get(&one).is_none_or(|member| member.knows(other));
+        knows(one, other) && knows(other, one)
+    }
+}
+
 /// All links.
 pub struct Net {
     dice: Dice,
@@ -104,7 +113,9 @@ impl Net {
         let state = self.state.lock();
         let others = state.members.keys().copied().filter(|other| *other != me);
         let whole = |other: &u16| {
-            !state.cuts.contains(&(me, *other)) && !state.cuts.contains(&(*other, me))
+            !state.cuts.contains(&(me, *other))
+                && !state.cuts.contains(&(*other, me))
+                && state.know_each_other(me, *other)
         };
         others.filter(whole).collect()
     }
@@ -113,7 +124,10 @@ impl Net {
     fn way(&self, from: u16, to: u16) -> Option<Duration> {
         let mut state = self.state.lock();
         let weather = state.weather;
-        if state.cuts.contains(&(from, to)) || self.dice.hits(weather.loss_ppm) {
+        if !state.know_each_other(from, to)
+            || state.cuts.contains(&(from, to))
+            || self.dice.hits(weather.loss_ppm)
+        {
             state.lost += 1;
             return None;
         }
@@ -140,6 +154,9 @@ impl Net {
         ttl: Duration,
     ) -> Result<Bytes, BusError> {
         let call = async {
+            if !self.state.lock().know_each_other(from, to) {
+                return Err(BusError::Unreachable { to, why: "no member".to_owned() });
+            }
             let Some(way) = self.way(from, to) else { return std::future::pending().await };
             sleep(way).await;
             let Some(member) = self.member(to) else {

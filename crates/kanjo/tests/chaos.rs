@@ -3,25 +3,10 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use kanjo_chaos::{Fault, Options, Programs, run};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+mod common;
 
-/// The sentinel's program beside ours. Building this package alone does not build it.
-fn sentinel() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_kanjo")).with_file_name("kanjo-sentinel");
-    if !beside.is_file() {
-        let target = beside.ancestors().nth(2).expect("a target directory");
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "-p", "kanjo-sentinel", "--target-dir"]).arg(target);
-        if target.join("release") == beside.parent().expect("a directory") {
-            build.arg("--release");
-        }
-        assert!(build.status().expect("cargo runs").success(), "the sentinel is built");
-    }
-    beside
-}
+use kanjo_chaos::{Fault, Options, Programs, run};
+use std::time::Duration;
 
 #[test]
 fn what_is_acknowledged_survives_kills_cuts_and_full_disks() {
@@ -35,7 +20,7 @@ fn what_is_acknowledged_survives_kills_cuts_and_full_disks() {
         Fault::Leave,
     ];
     let options = Options {
-        programs: Programs { kanjo: env!("CARGO_BIN_EXE_kanjo").into(), sentinel: sentinel() },
+        programs: Programs { kanjo: common::program(), sentinel: common::sentinel() },
         executors: 3,
         witnesses: 1,
         seed: 1,

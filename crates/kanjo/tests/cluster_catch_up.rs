@@ -7,8 +7,7 @@
 mod common;
 
 use common::load::Load;
-use common::{Newcomer, Running, World, sentinel, wait_for};
-use serde_json::Value;
+use common::{Newcomer, World, wait_for};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,12 +38,7 @@ fn votes(world: &World, name: &str) {
 fn nodes_catch_up_under_load() {
     let temporary = tempfile::tempdir().expect("a directory");
     let mut world = World::new(temporary.path());
-    let mut command = world.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
-    command.arg("--no-gateway").arg("--dir").arg(&world.dir).arg("--sentinel").arg(sentinel());
-    let dev = Running::start(command);
-    let text = |value: &Value| value.as_str().expect("text").to_owned();
-    world.apis =
-        dev.told["nodes"].as_array().expect("nodes").iter().map(|n| text(&n["api"])).collect();
+    let dev = world.dev(&["--no-gateway"]);
     world.ask(0, &["key", "new", "alice", "--no-passphrase"]);
     let alice = world.ask(0, &["user", "create", "alice", "--key", "alice", "--with-wallet"]);
     let wallet = common::find(&alice, "wallet").expect("a wallet").clone();

@@ -5,19 +5,15 @@
 
 mod common;
 
-use common::{Newcomer, Running, World, balance, sentinel, signal, wait};
+use common::{Newcomer, Running, World, balance, signal, wait};
 use serde_json::Value;
 
 /// What a removed node says.
 const REMOVED: &str = "governors removed this node from the cluster";
 
 fn start(world: &mut World) -> (Running, String) {
-    let mut command = world.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
-    command.arg("--dir").arg(&world.dir).arg("--sentinel").arg(sentinel());
-    let dev = Running::start(command);
+    let dev = world.dev(&[]);
     let text = |value: &Value| value.as_str().expect("text").to_owned();
-    world.apis =
-        dev.told["nodes"].as_array().expect("nodes").iter().map(|n| text(&n["api"])).collect();
     let gateway = text(&dev.told["gateway"]);
     assert_eq!(dev.told["api"], dev.told["gateway"], "clients are pointed at the gateway");
     (dev, gateway)

@@ -5,6 +5,7 @@
 //!  membership (ledger) ≠ voters (engine)   leader: pause, change the engine's voters, go on
 //!  voter unreachable for the set time      leader: ask the others; a majority agrees: Eject
 //!  committed, computed, not certified      repeat own votes, fetch certificates
+//!  nothing final, strangers in the log     link with members that the log adds
 //!  own standing                            [`super::standing`]
 //! ```
 //! Everything that changes the membership is a notice that the ledger checks; this is only who
@@ -23,6 +24,7 @@ use kanjo_api::cluster::NodeRole;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
 use kanjo_member::conduct::{self, Absent, Question};
+use kanjo_member::foresight;
 use kanjo_types::codec;
 use kanjo_types::membership::{Notice, Statement};
 use openraft_rt_tokio::TokioRuntime;
@@ -84,6 +86,7 @@ pub(crate) struct View {
     pub(super) leaving: bool,
     /// Did this node say that its program is not allowed?
     pub(super) told_program: bool,
+    next_foresight: Instant,
     next_measures: Instant,
     /// When leadership is offered to others again, while the disk is full.
     next_full: Instant,
@@ -103,6 +106,7 @@ impl Default for View {
             next_ask: now,
             leaving: false,
             told_program: false,
+            next_foresight: now,
             next_measures: now,
             next_full: now,
             preferred: None,
@@ -164,6 +168,7 @@ impl Manager {
         self.look_who_is_there();
         self.measure(&engine).await;
         self.unstick(&engine).await;
+        self.foresee(&engine).await;
         self.watch_made(&engine);
         if engine.role == Role::Leader && self.cluster.is_witness {
             self.step_aside(&engine).await;
@@ -297,6 +302,29 @@ impl Manager {
                 let _ = self.finality.send(Event::Fetched(signed));
                 return;
             }
+        }
+    }
+
+    /// Where nothing becomes final, a member that this node does not know yet may be needed.
+    async fn foresee(&mut self, engine: &EngineState) {
+        let is_stuck = self.state.tip.1.elapsed() >= STUCK;
+        if !is_stuck
+            || Instant::now() < self.state.next_foresight
+            || !foresight::names_strangers(engine, &self.cluster.known())
+        {
+            return;
+        }
+        self.state.next_foresight = Instant::now() + CALL;
+        let (log, chain) = (self.engine.log(), self.shared.chain);
+        let executed = self.cluster.membership();
+        let look = move || foresight::foresee(&log, chain, &executed);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(Some(foreseen))) => {
+                tracing::info!("linking with members that the log adds, and the ledger not yet");
+                self.cluster.foresee(foreseen);
+            }
+            Ok(Ok(None)) | Err(_) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the log can't be read for new members"),
         }
     }
 

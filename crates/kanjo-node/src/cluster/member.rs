@@ -165,8 +165,8 @@ impl ProposalCheck for SignedBySentinel {
         if entry.index == 0 {
             return Ok(());
         }
-        let membership = self.cluster.membership();
-        let member = membership
+        let known = self.cluster.known();
+        let member = known
             .member(entry.proposer)
             .ok_or_else(|| format!("{} is no member that is known here", entry.proposer))?;
         let key = PublicKey::Ed25519(member.certificate.vote_key);

@@ -103,6 +103,8 @@ pub(crate) struct ClusterState {
     /// Term in which this node leads; 0 when it does not.
     pub leading_term: AtomicU64,
     membership: RwLock<Arc<Membership>>,
+    /// With members that stand in the log and not yet in the ledger.
+    foreseen: RwLock<Option<Arc<Membership>>>,
     changed: Notify,
     /// The newest epoch that was proven to this node from elsewhere.
     told: AtomicU64,
@@ -146,6 +148,7 @@ impl ClusterState {
             made: Mutex::default(),
             leading_term: AtomicU64::new(0),
             membership: RwLock::new(membership),
+            foreseen: RwLock::default(),
             changed: Notify::new(),
             told: AtomicU64::new(0),
             engine_heard: Mutex::default(),
@@ -170,6 +173,20 @@ impl ClusterState {
         self.membership.read().clone()
     }
 
+    /// Whom to link with and whose proposals to append: the members, and those that the log adds
+    /// ([`kanjo_member::foresight`]).
+    pub(crate) fn known(&self) -> Arc<Membership> {
+        self.foreseen.read().clone().unwrap_or_else(|| self.membership())
+    }
+
+    /// Takes members that stand in the log, until another membership is executed.
+    pub(crate) fn foresee(&self, foreseen: Arc<Membership>) {
+        if let Some(links) = self.links() {
+            links.set_peers(peers(&foreseen, self.me, &[], self.link_via()));
+        }
+        *self.foreseen.write() = Some(foreseen);
+    }
+
     /// An older one than is known, as when a node that was told the newest catches up, changes
     /// nothing.
     pub(crate) fn set_membership(&self, membership: Arc<Membership>) {
@@ -180,6 +197,7 @@ impl ClusterState {
             }
             std::mem::replace(&mut *newest, membership.clone())
         };
+        *self.foreseen.write() = None;
         tracing::info!(epoch = membership.epoch, "membership");
         let stood = |number: &u16| before.member(*number).is_some_and(|member| !is_removed(member));
         let removed = membership.numbered().filter(|(_, member)| is_removed(member));

@@ -15,24 +15,9 @@ use kanjo_types::block::Vote;
 use kanjo_types::genesis::Link;
 use kanjo_types::membership::{Attestor, MemberKind, MemberStatus, Notice, Statement};
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-
-/// A free port below those that the system hands out for outgoing connections: one of those could
-/// be taken between here and the start of the member.
-fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let next =
-            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
-        let port = 10_000 + (next % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 const ATTESTOR_SEED: [u8; 32] = [9; 32];
 
@@ -184,14 +169,14 @@ impl Cluster {
             let vote = SecretKey::from_seed(KeyKind::Ed25519, vote_seed).expect("a key").public();
             let PublicKey::Ed25519(key) = vote else { unreachable!("an Ed25519 key") };
             let link = LinkKey::generate().expect("a key");
-            let api = SocketAddr::from(([127, 0, 0, 1], free_port()));
+            let api = SocketAddr::from(([127, 0, 0, 1], kanjo_testing::free_port()));
             genesis.voters.push(Voter {
                 name: format!("node-{}", n + 1),
                 key,
                 kind: if n < executors { MemberKind::Executor } else { MemberKind::Witness },
                 link: Some(Link {
                     key: link.public(),
-                    address: format!("127.0.0.1:{}", free_port()),
+                    address: format!("127.0.0.1:{}", kanjo_testing::free_port()),
                     api: format!("http://{api}"),
                     attestor: Some(attestor()),
                 }),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use kanjo_consensus::engine::{Engine, EngineState, Role};
 use kanjo_link::bus::Topic;
 use kanjo_member::conduct::{self, Absent, Leaving, Question};
+use kanjo_member::foresight;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::codec;
 use kanjo_types::membership::{Notice, Statement};
@@ -51,6 +52,7 @@ pub(crate) struct Manager {
     /// The newest final height and since when.
     tip: (u64, Duration),
     next_ask: Duration,
+    next_foresight: Duration,
     leaving: bool,
     /// How often others were asked for certificates.
     turn: usize,
@@ -60,7 +62,16 @@ impl Manager {
     pub(crate) fn new(member: Arc<Member>, engine: Engine<Rt>) -> Self {
         let now = since_start();
         let (absent, tip) = (Absent::default(), (0, now));
-        Self { member, engine, absent, tip, next_ask: now, leaving: false, turn: 0 }
+        Self {
+            member,
+            engine,
+            absent,
+            tip,
+            next_ask: now,
+            next_foresight: now,
+            leaving: false,
+            turn: 0,
+        }
     }
 
     pub(crate) async fn run(mut self, mut asked: UnboundedReceiver<ToManager>) {
@@ -95,6 +106,7 @@ impl Manager {
         let engine = self.engine.now();
         self.look_who_is_there();
         self.unstick(&engine).await;
+        self.foresee(&engine);
         self.watch_made(&engine);
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
@@ -175,6 +187,24 @@ impl Manager {
                 let _ = self.member.inboxes.finality.send(Event::Fetched(signed));
                 return;
             }
+        }
+    }
+
+    /// Where nothing becomes final, a member that this node does not know yet may be needed.
+    fn foresee(&mut self, engine: &EngineState) {
+        let now = since_start();
+        if now.saturating_sub(self.tip.1) < STUCK
+            || now < self.next_foresight
+            || !foresight::names_strangers(engine, &self.member.known())
+        {
+            return;
+        }
+        self.next_foresight = now + CALL;
+        let executed = self.member.membership();
+        match foresight::foresee(&self.engine.log(), self.member.scene.chain, &executed) {
+            Ok(Some(foreseen)) => self.member.foresee(foreseen),
+            Ok(None) => {}
+            Err(error) => self.member.note(format!("the log can't be read: {error}")),
         }
     }
 

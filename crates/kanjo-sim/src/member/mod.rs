@@ -131,6 +131,8 @@ pub struct Member {
     pub(crate) certificates: kanjo_store::log::LogReader,
     pub(crate) recent: Mutex<BTreeMap<u64, SignedHeader>>,
     membership: Mutex<Arc<Membership>>,
+    /// With members that stand in the log and not yet in the ledger.
+    foreseen: Mutex<Option<Arc<Membership>>>,
     votes: Mutex<VecDeque<SignedVote>>,
     engine: Mutex<Option<Engine<Rt>>>,
     /// Room for blocks made here and not final yet.
@@ -215,7 +217,25 @@ impl Member {
         }
         self.note(format!("membership of epoch {}", membership.epoch));
         *self.membership.lock() = membership;
+        *self.foreseen.lock() = None;
         let _ = self.inboxes.manager.send(ToManager::Changed);
+    }
+
+    /// Whom to link with and whose proposals to append: the members, and those that the log adds.
+    pub(crate) fn known(&self) -> Arc<Membership> {
+        self.foreseen.lock().clone().unwrap_or_else(|| self.membership())
+    }
+
+    /// Takes members that stand in the log, until another membership is executed.
+    pub(crate) fn foresee(&self, foreseen: Arc<Membership>) {
+        self.note(format!("foresees {} members", foreseen.members.len()));
+        *self.foreseen.lock() = Some(foreseen);
+    }
+
+    /// Does it take links from this number? A node that came later is told whom it joins.
+    pub(crate) fn knows(&self, number: u16) -> bool {
+        let known = self.known();
+        known.member(self.me).is_none() || known.member(number).is_some()
     }
 
     /// The lowest block made here that is not committed.

@@ -177,6 +177,7 @@ pub async fn start(
         certificates: certificates.reader(),
         recent: Mutex::default(),
         membership: Mutex::new(membership.clone()),
+        foreseen: Mutex::default(),
         votes: Mutex::default(),
         engine: Mutex::default(),
         flow: Arc::new(tokio::sync::Semaphore::new(FLOW_BLOCKS)),
@@ -275,8 +276,8 @@ impl ProposalCheck for SignedBySentinel {
         if entry.index == 0 {
             return Ok(());
         }
-        let membership = self.member.membership();
-        let proposer = membership
+        let known = self.member.known();
+        let proposer = known
             .member(entry.proposer)
             .ok_or_else(|| format!("{} is no member that is known here", entry.proposer))?;
         let key = PublicKey::Ed25519(proposer.certificate.vote_key);

@@ -6,10 +6,8 @@ pub mod load;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest wait for anything.
@@ -33,20 +31,6 @@ pub fn sentinel() -> PathBuf {
         assert!(build.status().expect("cargo runs").success(), "the sentinel is built");
     }
     beside
-}
-
-/// A free port below those that the system hands out for outgoing connections: one of those could
-/// be taken between here and the start of the node.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let next =
-            NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
-        let port = 10_000 + (next % 20_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A child whose standard input ends with it.
@@ -248,6 +232,18 @@ impl World {
         assert_eq!(roots.filter(|node| node["answer"] == "roots").count(), nodes, "{compared}");
     }
 
+    /// Starts three nodes in `dir` and, unless told otherwise, a gateway.
+    pub fn dev(&mut self, more: &[&str]) -> Running {
+        let mut command = self.command(&["cluster", "dev", "--nodes", "3", "--stop-with-stdin"]);
+        command.arg("--dir").arg(&self.dir).arg("--sentinel").arg(sentinel()).args(more);
+        let dev = Running::start(command);
+        let nodes = dev.told["nodes"].as_array().expect("nodes");
+        let api = |node: &Value| node["api"].as_str().expect("text").to_owned();
+        self.apis = nodes.iter().map(api).collect();
+        assert_eq!(self.apis.len(), 3, "{}", dev.told);
+        dev
+    }
+
     /// A program as the node in `data`, its messages in `log`.
     pub fn node(program: &Path, data: &Path, log: &Path) -> Running {
         let mut command = Command::new(program);
@@ -302,8 +298,8 @@ impl Newcomer {
     /// Makes its identity; nothing runs yet.
     pub fn join(world: &mut World, name: &str, contact: usize, more: &[&str]) -> Self {
         let data = world.dir.join(name);
-        let api = format!("http://127.0.0.1:{}", free_port());
-        let address = format!("127.0.0.1:{}", free_port());
+        let api = format!("http://127.0.0.1:{}", kanjo_testing::free_port());
+        let address = format!("127.0.0.1:{}", kanjo_testing::free_port());
         let contact = world.apis[contact].clone();
         let mut command = world.command(&["node", "join", "--name", name, "--contact", &contact]);
         command.args(["--address", &address, "--api", &api]).args(more).arg("--data").arg(&data);
