@@ -32,7 +32,7 @@ fn quote(attestor: &mut Tpm2Attestor, key: &[u8; 32], nonce: &[u8]) -> Quote {
 fn a_quote_holds_for_its_nonce_key_and_registers_only() {
     let state = tempfile::tempdir().unwrap();
     let swtpm = Swtpm::start(state.path()).unwrap();
-    let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
+    let mut attestor = Tpm2Attestor::open(&address(&swtpm), COUNTER_INDEX, REGISTERS).unwrap();
     assert_eq!(attestor.kind(), AttestorKind::Tpm2);
     let (key, pcrs) = (attestor.attestation_key(), attestor.pcrs().unwrap());
     assert_eq!(pcrs.keys().copied().collect::<Vec<_>>(), [7, 16]);
@@ -66,14 +66,14 @@ fn a_quote_shows_that_a_register_was_extended() {
     let state = tempfile::tempdir().unwrap();
     let swtpm = Swtpm::start(state.path()).unwrap();
     let before = {
-        let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
+        let mut attestor = Tpm2Attestor::open(&address(&swtpm), COUNTER_INDEX, REGISTERS).unwrap();
         attestor.pcrs().unwrap()
     };
     // swtpm takes one connection after the other.
     let mut tpm = Tpm::open(&address(&swtpm)).unwrap();
     tpm.extend(16, &hash(1)).unwrap();
     drop(tpm);
-    let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
+    let mut attestor = Tpm2Attestor::open(&address(&swtpm), COUNTER_INDEX, REGISTERS).unwrap();
     let after = attestor.pcrs().unwrap();
     assert_ne!(before[&16], after[&16]);
     assert_eq!(before[&7], after[&7]);
@@ -108,7 +108,7 @@ fn the_counter_only_goes_up_also_after_a_restart_and_the_key_stays() {
     for _ in 0..3 {
         // Each round is a new process of the TPM on the same state, killed at its end.
         let swtpm = Swtpm::start(state.path()).unwrap();
-        let mut attestor = Tpm2Attestor::open(&swtpm.address, COUNTER_INDEX, REGISTERS).unwrap();
+        let mut attestor = Tpm2Attestor::open(&address(&swtpm), COUNTER_INDEX, REGISTERS).unwrap();
         let count = attestor.count().unwrap();
         assert!(count >= last, "{count} after {last}");
         if last > 0 {
