@@ -23,6 +23,8 @@ const TICK: Duration = ms(50);
 const CALL: Duration = ms(500);
 const STUCK: Duration = ms(300);
 const PAUSE_MAX: Duration = ms(3_000);
+/// Without a leader for so long, others are asked.
+const BEARINGS_AFTER: Duration = ms(1_000);
 const EJECT_AFTER: Duration = ms(1_500);
 /// A block made here that waits for so long to be committed, with a majority there, is lost.
 const MADE_MAX: Duration = ms(4_000);
@@ -53,6 +55,8 @@ pub(crate) struct Manager {
     tip: (u64, Duration),
     next_ask: Duration,
     next_foresight: Duration,
+    /// When a leader was heard last, or others were asked.
+    bearings_at: Duration,
     leaving: bool,
     /// How often others were asked for certificates.
     turn: usize,
@@ -69,6 +73,7 @@ impl Manager {
             tip,
             next_ask: now,
             next_foresight: now,
+            bearings_at: now,
             leaving: false,
             turn: 0,
         }
@@ -107,6 +112,7 @@ impl Manager {
         self.look_who_is_there();
         self.unstick(&engine).await;
         self.foresee(&engine);
+        self.find_bearings(&engine).await;
         self.watch_made(&engine);
         if engine.role == Role::Leader && self.member.is_witness {
             self.step_aside(&engine).await;
@@ -205,6 +211,35 @@ impl Manager {
             Ok(Some(foreseen)) => self.member.foresee(foreseen),
             Ok(None) => {}
             Err(error) => self.member.note(format!("the log can't be read: {error}")),
+        }
+    }
+
+    /// A node that hears no leader asks the APIs of those it knows for the membership: a member
+    /// that came meanwhile may lead. What `kanjo/src/bearings.rs` does, without the proofs.
+    async fn find_bearings(&mut self, engine: &EngineState) {
+        let now = since_start();
+        if engine.leader.is_some_and(|leader| self.member.heard_of_late(leader)) {
+            self.bearings_at = now;
+        }
+        if now.saturating_sub(self.bearings_at) < BEARINGS_AFTER {
+            return;
+        }
+        self.bearings_at = now;
+        let membership = self.member.membership();
+        for (number, _) in membership.numbered() {
+            let net = &self.member.scene.net;
+            let Some(other) = net.member(number).filter(|_| number != self.member.me) else {
+                continue;
+            };
+            let is_answered = net.client_way().await && net.client_way().await;
+            if !is_answered || !other.is_alive() {
+                continue;
+            }
+            let newest = other.membership();
+            if newest.epoch > membership.epoch {
+                self.member.note(format!("is told of epoch {} by n{number}", newest.epoch));
+                return self.member.set_membership(newest);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ use tokio::sync::oneshot;
 
 /// Own votes kept, to be sent again to those who missed them.
 const VOTES_KEPT: usize = 64;
+/// A leader that says nothing for so long is gone.
+const ENGINE_SILENT_MAX: Duration = time::ms(500);
 /// Most certificates in an answer.
 pub(crate) const CERTIFICATES_MAX: u64 = 512;
 
@@ -133,6 +135,8 @@ pub struct Member {
     membership: Mutex<Arc<Membership>>,
     /// With members that stand in the log and not yet in the ledger.
     foreseen: Mutex<Option<Arc<Membership>>>,
+    /// When members sent something of the engine's last.
+    heard: Mutex<BTreeMap<u16, Duration>>,
     votes: Mutex<VecDeque<SignedVote>>,
     engine: Mutex<Option<Engine<Rt>>>,
     /// Room for blocks made here and not final yet.
@@ -236,6 +240,12 @@ impl Member {
     pub(crate) fn knows(&self, number: u16) -> bool {
         let known = self.known();
         known.member(self.me).is_none() || known.member(number).is_some()
+    }
+
+    /// Did this member, or this one as leader, send something of the engine's of late?
+    pub(crate) fn heard_of_late(&self, number: u16) -> bool {
+        let is_late = |at: &Duration| time::since_start().saturating_sub(*at) > ENGINE_SILENT_MAX;
+        number == self.me || self.heard.lock().get(&number).is_some_and(|at| !is_late(at))
     }
 
     /// The lowest block made here that is not committed.
@@ -374,6 +384,7 @@ impl Member {
         match topic {
             Topic::Append | Topic::Elect | Topic::Transfer | Topic::Snapshot => {
                 self.scene.crimes.overhear(self.me, topic, &body);
+                self.heard.lock().insert(from, time::since_start());
                 Box::pin(async move {
                     let Some(engine) = self.engine() else { return Err("starting".to_owned()) };
                     if topic == Topic::Append {

@@ -178,6 +178,7 @@ pub async fn start(
         recent: Mutex::default(),
         membership: Mutex::new(membership.clone()),
         foreseen: Mutex::default(),
+        heard: Mutex::default(),
         votes: Mutex::default(),
         engine: Mutex::default(),
         flow: Arc::new(tokio::sync::Semaphore::new(FLOW_BLOCKS)),
