@@ -3,6 +3,7 @@
 
 use borsh::{BorshDeserialize, BorshSerialize};
 use kanjo_consensus::engine::{EngineState, Role};
+use kanjo_types::Hash;
 use kanjo_types::membership::{Member, MemberStatus, Membership, Notice, Statement};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -47,6 +48,13 @@ pub fn is_aligned(engine: &EngineState, membership: &Membership) -> bool {
 
 fn numbers<T>(members: impl Iterator<Item = (u16, T)>) -> BTreeSet<u16> {
     members.map(|(number, _)| number).collect()
+}
+
+/// Would a vote of this member count? With a program that is not allowed it would not, and be held
+/// against it.
+#[must_use]
+pub fn has_vote(membership: &Membership, me: u16, program: &Hash) -> bool {
+    membership.member(me).is_some_and(Member::votes) && membership.allows(program)
 }
 
 /// The voters but `me`.

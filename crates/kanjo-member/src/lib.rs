@@ -1,9 +1,9 @@
 //! The rules of a member of a cluster, without clock, disk or network.
 //!
 //! ```text
-//!   kanjo-node (threads, links)  ┐                 ┌ conduct: who votes, leads, leaves, is ejected
-//!                                ├─▶ kanjo-member ─┤
-//!   kanjo-sim (simulated)        ┘                 └ …
+//!   kanjo-node (threads, links)  ┐                 ┌ conduct:  who votes, leads, leaves, is ejected
+//!                                ├─▶ kanjo-member ─┼ finality: from a committed entry to a final block
+//!   kanjo-sim (simulated)        ┘                 └ witness:  what one keeps that executes nothing
 //! ```
 //! A node and the simulator drive the same rules: what a seed shows is what a node does.
 //!
@@ -13,4 +13,6 @@
 #![forbid(unsafe_code)]
 
 pub mod conduct;
+pub mod finality;
 pub mod foresight;
+pub mod witness;

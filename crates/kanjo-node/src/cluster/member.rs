@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::cluster::evidence::Appraiser;
-use crate::cluster::finality::{Event, Finality, Proposal, State};
+use crate::cluster::finality::{Event, FinalityThread, Proposal};
 use crate::cluster::handler::{Router, Routes};
 use crate::cluster::keeper::Keeper;
 use crate::cluster::manager::{Manager, ToManager, View};
@@ -20,15 +20,14 @@ use crate::restart::{self, OpenedAs};
 use crate::sealer::{Next, Sealing};
 use crossbeam_channel::{Sender, unbounded};
 use kanjo_api::cluster::NodeRole;
-use kanjo_consensus::ballots::Ballots;
 use kanjo_consensus::boundary::{CommittedEntry, ProposalCheck, Sink};
 use kanjo_consensus::engine::{Engine, EngineConfig, Parts};
 use kanjo_consensus::entry::{self, EntryHead};
 use kanjo_consensus::log::LogParts;
-use kanjo_ledger::chain::Chain;
 use kanjo_link::bus::{BoxFuture, Bus};
 use kanjo_link::keys::LinkKey;
 use kanjo_link::mesh::{Limits as MeshLimits, Mesh, MeshConfig};
+use kanjo_member::finality::{Beginning, Finality};
 use kanjo_proof::merkle::Frontier;
 use kanjo_sentinel::client::Signer;
 use kanjo_store::disk::Disk;
@@ -265,7 +264,7 @@ pub fn start_member(
     };
     let flow = Arc::new(Flow::default());
     let genesis_voters = u16::try_from(opened.genesis.voters.len()).unwrap_or(u16::MAX);
-    let (tip, last) = (opened.tip, opened.last.clone());
+    let last = opened.last.clone();
     let is_certified = !last.certificate.votes.is_empty();
     let mut frontier = Frontier::default();
     let earlier = opened.blocks.header_hashes(0..last.header.height);
@@ -273,7 +272,6 @@ pub fn start_member(
         frontier.push(Hash(hash));
     });
     frontier.push(last.header.hash());
-    let header_chain = Chain::new(last.header.clone(), frontier);
 
     let mut assembly = Assembly::new(
         config,
@@ -314,7 +312,16 @@ pub fn start_member(
     let released = is_certified.then(|| last.clone());
     let next_height = released.as_ref().map_or(0, |signed| signed.header.height + 1);
     let applied = next_height.checked_sub(1);
-    let finality = Finality {
+    let beginning = Beginning {
+        me,
+        is_witness: cluster.is_witness,
+        program: cluster.program(),
+        last,
+        history: frontier,
+        membership,
+        void,
+    };
+    let finality = FinalityThread {
         shared: shared.clone(),
         cluster: cluster.clone(),
         events: finality_events,
@@ -324,10 +331,8 @@ pub fn start_member(
         proposals,
         release: Release { shared: shared.clone(), behind: Behind::Certificates(kept_sender) },
         flow: flow.clone(),
-        chain: header_chain,
-        ballots: Ballots::new(chain, next_height),
-        void,
-        state: State::new(tip.height, released, membership),
+        rules: Finality::new(beginning),
+        newest: released,
         begin: Instant::now(),
         finish_by: None,
     };

@@ -268,13 +268,6 @@ impl ClusterState {
         self.own.get().map(|own| own.program).unwrap_or_default()
     }
 
-    /// Would a vote of this node count? With a program that is not allowed it would not, and be
-    /// held against it.
-    pub(crate) fn has_vote(&self, membership: &Membership) -> bool {
-        membership.member(self.me).is_some_and(|me| me.votes())
-            && membership.allows(&self.program())
-    }
-
     pub(crate) fn takes(&self) -> Option<u8> {
         self.own.get().and_then(|own| own.takes)
     }
@@ -310,11 +303,6 @@ impl ClusterState {
 
     pub(crate) fn engine(&self) -> Option<&Engine<TokioRuntime>> {
         self.engine.get()
-    }
-
-    /// Does this node lead in `term`?
-    pub(crate) fn leads_in(&self, term: u64) -> bool {
-        self.leading_term.load(Ordering::Acquire) == term
     }
 
     /// Base URL of the leader's API, as the engine and the membership know.

@@ -17,6 +17,7 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use kanjo_link::bus::Topic;
+use kanjo_member::conduct::has_vote;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::MEMBERS_MAX;
 use kanjo_types::{Hash, codec};
@@ -156,7 +157,8 @@ impl Listener {
         let is_committed = (self.committed)().is_some_and(|committed| committed >= next);
         let membership = self.cluster.membership();
         let me = membership.member(self.cluster.me)?;
-        let may_vote = me.executes() && self.cluster.has_vote(&membership);
+        let may_vote =
+            me.executes() && has_vote(&membership, self.cluster.me, &self.cluster.program());
         let gave_its_own = !may_vote || self.cluster.has_voted(next);
         (heard >= next && is_committed && gave_its_own).then_some((next, from))
     }

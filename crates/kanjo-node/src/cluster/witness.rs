@@ -1,24 +1,17 @@
-//! What a witness keeps of the ledger: who the members are, and nothing else.
-//!
-//! A witness executes nothing and holds no balances (design, section 6), but it must know whose
-//! votes count. It takes changes of the membership from the rows of the blocks in its log, once
-//! those give the roots in the header, which the executors certify.
+//! How a witness keeps what it takes from blocks (`kanjo_member::witness`), and gets it back.
 
 use crate::background::{Copied, PartitionCopy};
 use crate::blocks::Blocks;
 use crate::restart::OpenLedgerError;
 use borsh::{BorshDeserialize, BorshSerialize};
-use kanjo_ledger::block::roots_of;
+use kanjo_member::witness::made_in;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_store::checkpoint::CheckpointStore;
 use kanjo_types::membership::Membership;
-use kanjo_types::stored::Block;
-use kanjo_types::{Genesis, Record, codec};
+use kanjo_types::{Genesis, codec};
 use std::sync::Arc;
 
-/// A witness writes what it knows at least once in so many heights, so that a restart reads little.
-pub(crate) const HEIGHTS_MAX: u64 = 8_192;
-/// It is kept where executors keep their first partition.
+/// What it knows is kept where executors keep their first partition.
 const PARTITION: u16 = 0;
 
 /// What the checkpoint of a witness holds.
@@ -28,25 +21,6 @@ pub(crate) struct Memory {
     pub transactions: u64,
     /// Whose votes count above its height.
     pub membership: Membership,
-}
-
-/// The rows of a block are not those that its header commits to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the rows of block {0} don't give the roots in its header")]
-pub(crate) struct OtherRows(u64);
-
-/// The membership that a block made, if it made one.
-pub(crate) fn made_in(block: &Block) -> Result<Option<Arc<Membership>>, OtherRows> {
-    let rows = block.entries.iter().flat_map(|entry| &entry.rows);
-    let made = rows.filter_map(|row| match &row.record {
-        Record::Membership(membership) => Some(membership),
-        _ => None,
-    });
-    let Some(newest) = made.last() else { return Ok(None) };
-    if roots_of(block).receipts != block.header.receipts_root {
-        return Err(OtherRows(block.header.height));
-    }
-    Ok(Some(Arc::new((**newest).clone())))
 }
 
 /// What is to be kept when `height` is final.

@@ -1,7 +1,7 @@
 //! Opening a member's disk, and starting its tasks (`restart.rs` and `cluster/member.rs` of the
 //! node).
 
-use super::finality::{Finality, State};
+use super::finality::{FinalityTask, Proposal};
 use super::keeper::Keeper;
 use super::maker::Maker;
 use super::manager::Manager;
@@ -12,16 +12,16 @@ use super::{End, Event, Inboxes, Member, Replica, Sealed};
 use crate::crimes::{Crime, MemberBus};
 use crate::scene::{Broken, NodeSettings, Scene};
 use crate::time::{Rt, spawn};
+use crate::world;
 use bytes::Bytes;
-use kanjo_consensus::ballots::Ballots;
 use kanjo_consensus::boundary::{CommittedEntry, ProposalCheck, Sink};
 use kanjo_consensus::engine::{Engine, EngineConfig, Parts, Role};
 use kanjo_consensus::entry::{Content, Entry, EntryHead};
 use kanjo_consensus::log::{LogParts, Writing};
 use kanjo_ledger::Ledger;
 use kanjo_ledger::block::{build_trees, genesis_block};
-use kanjo_ledger::chain::Chain;
 use kanjo_link::bus::BoxFuture;
+use kanjo_member::finality::{Beginning, Finality};
 use kanjo_proof::merkle::Frontier;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_store::disk::Disk;
@@ -186,15 +186,18 @@ pub async fn start(
         ended: Mutex::default(),
     });
     member.note(format!("starts above height {:?}", next_height.checked_sub(1)));
-    let finality = Finality {
-        member: member.clone(),
-        proposals: proposals_in,
-        chain: Chain::new(last.header.clone(), frontier.clone()),
-        ballots: Ballots::new(scene.chain, next_height),
+    let (next_block, time_ms) = (height + 1, last.header.time_ms);
+    let rules = Finality::new(Beginning {
+        me,
+        is_witness,
+        program: world::PROGRAM,
+        last,
+        history: frontier.clone(),
+        membership,
         void,
-        state: State::new(height, released, membership),
-    };
-    let maker = Maker::new(member.clone(), batches_in, height + 1, last.header.time_ms, next_due);
+    });
+    let finality = FinalityTask::new(member.clone(), proposals_in, rules);
+    let maker = Maker::new(member.clone(), batches_in, next_block, time_ms, next_due);
     let sealer = Sealer { member: member.clone(), history: frontier };
     spawn(finality.run(finality_out));
     spawn(maker.run(maker_out));
@@ -296,13 +299,13 @@ impl ProposalCheck for SignedBySentinel {
 async fn propose(
     member: Arc<Member>,
     engine: Engine<Rt>,
-    mut proposals: UnboundedReceiver<super::finality::Proposal>,
+    mut proposals: UnboundedReceiver<Proposal>,
 ) {
     while let Some(proposal) = proposals.recv().await {
         if !member.is_alive() {
             return;
         }
-        let super::finality::Proposal { height, header, bytes } = proposal;
+        let Proposal { height, header, bytes } = proposal;
         let term = member.leading_term.load(Ordering::Acquire);
         let proposal = kanjo_consensus::entry::Proposal { header, bytes };
         if let Err(error) = engine.propose(term, height, proposal).await {
