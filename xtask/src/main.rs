@@ -118,7 +118,7 @@ fn test_programs() -> Step {
 }
 
 /// Seeds of the simulator in a full test.
-const SIM_SEEDS: &str = "180";
+const SIM_SEEDS: &str = "240";
 
 fn unit() -> Step {
     test_programs()?;
