@@ -10,7 +10,7 @@
 
 mod harness;
 
-use harness::{Cluster, ms, propose, said, simulate, sleep};
+use harness::{Cluster, block, ms, propose, said, simulate, sleep};
 use kanjo_consensus::boundary::CommittedEntry;
 use kanjo_consensus::bus::Topic;
 use kanjo_consensus::engine::{EngineError, Role};
@@ -155,6 +155,33 @@ fn a_cut_in_one_direction_does_not_stop_the_others() {
         sleep(ms(1_500)).await;
         let mut others = cluster.nodes.iter().filter(|node| node.id != leader);
         assert!(others.any(|node| node.engine.as_ref().unwrap().now().role == Role::Leader));
+        cluster.net.heal();
+        propose(&cluster, 10, &mut next).await;
+        cluster.stop().await;
+    });
+}
+
+#[test]
+fn a_leader_that_hears_nobody_does_not_hold_the_others_up_by_what_it_sends_again() {
+    simulate(4, async {
+        let mut cluster = Cluster::start(3, 0).await;
+        let mut next = 0;
+        propose(&cluster, 10, &mut next).await;
+        let (leader, term) = cluster.leader().await;
+        for other in (0..3).filter(|id| *id != leader) {
+            cluster.net.cut(other, leader);
+        }
+        // Entries are on their way, and no answer comes: the leader sends them again and again.
+        let engine = cluster.engine(leader);
+        let height = engine.now().last_log.unwrap() + 1;
+        engine.propose(term, height, block(height, 1_000)).await.unwrap();
+        let leads = |id: &u16| cluster.engine(*id).now().role == Role::Leader;
+        let mut waited = 0;
+        while !(0..3).filter(|id| *id != leader).any(|id| leads(&id)) {
+            sleep(ms(50)).await;
+            waited += 50;
+            assert!(waited < 2_500, "simulated milliseconds");
+        }
         cluster.net.heal();
         propose(&cluster, 10, &mut next).await;
         cluster.stop().await;
