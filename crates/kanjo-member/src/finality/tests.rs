@@ -120,7 +120,9 @@ fn votes_run_so_far_ahead_of_certificates_on_disk() {
     for _ in 0..VOTES_AHEAD + 12 {
         let block = rig.next_block(1);
         rig.commit(&block);
-        all.extend(asked(&rig.execute(&block, false)).into_iter().map(|(height, _)| height));
+        let executed = rig.execute(&block, false);
+        assert!(matches!(executed[..], [Action::Free(_), ..]), "room for entries to execute");
+        all.extend(asked(&executed).into_iter().map(|(height, _)| height));
     }
     assert_eq!(all, (1..1 + VOTES_AHEAD).collect::<Vec<_>>());
     rig.around.kept_to = 4;
@@ -183,6 +185,19 @@ fn the_genesis_is_voted_for_like_any_height() {
     assert_eq!(asked(&rig.execute(&block, false)), [(1, 0)]);
     rig.vote(1, 0, hash);
     assert_eq!(out(&rig.vote(2, 0, hash)), [Out::Final(0), Out::HeightOnly]);
+
+    // Answers of a ledger without a final height wait, too.
+    let base = genesis(&EXECUTORS);
+    let mut begin = beginning(0, &base);
+    begin.last.certificate.votes.clear();
+    let mut rig = Rig::begin(begin, base);
+    assert_eq!(out(&rig.seal(None)), []);
+    rig.step(Input::Committed(first(), 0));
+    rig.vote(1, 0, hash);
+    assert_eq!(out(&rig.vote(2, 0, hash)), [Out::Final(0), Out::HeightOnly, Out::Others]);
+
+    // It comes again when the engine starts anew.
+    let mut rig = Rig::new(0, &EXECUTORS);
     assert!(matches!(rig.step(Input::Committed(first(), 0))[..], [Action::Free(0)]));
 }
 
@@ -212,13 +227,17 @@ fn a_leader_makes_blocks_behind_its_first_entry_whatever_is_heard_first() {
             role(&mut rig, &mut told);
         }
         assert_eq!(told, if role_first { vec![true] } else { vec![false, true] });
-        // Its first entry of another term says nothing.
+        // Nothing of that term is committed.
         assert!(leads(&rig.step(Input::Role { term: Some(TERM + 1) })).is_empty());
         assert!(matches!(rig.step(Input::Role { term: None })[..], [Action::Follow]));
         let others = Box::new(rig.next_blank(1));
         assert_eq!(leads(&rig.step(Input::Committed(others, 2))), [false]);
         assert!(matches!(rig.step(Input::Resume)[..], [Action::Resume]));
     }
+    let mut rig = Rig::new(0, &EXECUTORS);
+    let others = Box::new(rig.next_blank(1));
+    rig.step(Input::Committed(others, 1));
+    assert!(leads(&rig.step(Input::Role { term: Some(TERM) })).is_empty(), "not its own entry");
 }
 
 #[test]
@@ -352,6 +371,12 @@ fn a_build_that_is_broken_on_purpose_goes_on() {
     let alone = certificate(0, &[0], &own.header).certificate;
     rig.finality.believe(1, own.hash(), alone);
     assert_eq!(out(&rig.step(Input::Tick)), [Out::Final(1), Out::Block(1)]);
+    let others = rig.next_block(1);
+    rig.commit(&others);
+    let signed = certificate(0, &[1, 2], &others.header);
+    rig.finality.believe(2, others.hash(), signed.certificate);
+    assert_eq!(out(&rig.step(Input::Tick)), [], "it was not executed");
+    assert_eq!(out(&rig.execute(&others, false)), [Out::Final(2), Out::Block(2)]);
 }
 
 mod any_order {
