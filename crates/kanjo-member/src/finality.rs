@@ -18,7 +18,6 @@
 //!   in memory is opened anew.
 
 mod committed;
-mod release;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

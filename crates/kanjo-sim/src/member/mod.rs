@@ -9,9 +9,9 @@
 //!                             └──┘ certified: answers, keeper
 //! ```
 //! The tasks stand for threads of `kanjo-node` (`sequencer.rs`, `sealer.rs`, `cluster/`), with the
-//! same rules in the same order, and use the same pure parts: `Chain`, `recompute`, `Ballots`,
-//! [`Ledger`], the sentinel's guard, and the engine itself. A rule that changes there is changed
-//! here.
+//! same rules in the same order, and use the same pure parts: `kanjo_member`, `recompute`,
+//! [`Ledger`], the sentinel's guard, and the engine itself. A rule that is not in one of those is
+//! changed here when it changes there.
 
 pub(crate) mod finality;
 mod keeper;
