@@ -10,12 +10,13 @@
 //! - What is known of a member from executed blocks stays; the log only adds members.
 //! - The blocks were appended with the signatures of members' sentinels.
 
+use crate::witness::made_in;
 use kanjo_consensus::engine::EngineState;
 use kanjo_consensus::entry::Content;
 use kanjo_consensus::log::LogReader;
+use kanjo_types::ChainId;
 use kanjo_types::membership::Membership;
 use kanjo_types::stored::decode_block;
-use kanjo_types::{ChainId, Record};
 use std::io;
 use std::sync::Arc;
 
@@ -45,13 +46,9 @@ pub fn foresee(
         let Some(entry) = log.entry(index)? else { continue };
         let Content::Block(bytes) = entry.content() else { continue };
         let Ok(block) = decode_block(bytes, chain) else { continue };
-        let rows = block.entries.iter().rev().flat_map(|entry| entry.rows.iter().rev());
-        let newest = rows.into_iter().find_map(|row| match &row.record {
-            Record::Membership(membership) => Some(membership),
-            _ => None,
-        });
-        if let Some(newest) = newest {
-            return Ok(added(executed, newest));
+        // One whose rows don't give its roots will be found void: what is below it counts.
+        if let Ok(Some(newest)) = made_in(&block) {
+            return Ok(added(executed, &newest));
         }
     }
     Ok(None)
