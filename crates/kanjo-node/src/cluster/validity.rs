@@ -226,6 +226,21 @@ mod tests {
         assert!(Validity::read(&codec::to_bytes(&long)).is_err());
     }
 
+    proptest::proptest! {
+        /// Bytes come from another member, who may be anything: they are a notice or an error, and
+        /// one notice has one form.
+        #[test]
+        fn any_bytes_are_a_notice_or_an_error(
+            tail in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+            whole in proptest::prelude::any::<bool>(),
+        ) {
+            let body = if whole { [&notice(7)[..48], &tail].concat() } else { tail };
+            if let Ok(read) = Validity::read(&body) {
+                proptest::prop_assert_eq!(codec::to_bytes(&read), body);
+            }
+        }
+    }
+
     #[test]
     fn the_highest_of_what_was_heard_counts() {
         let heard = Heard::default();
