@@ -171,16 +171,18 @@ fn a_leader_that_hears_nobody_does_not_hold_the_others_up_by_what_it_sends_again
         for other in (0..3).filter(|id| *id != leader) {
             cluster.net.cut(other, leader);
         }
-        // Entries are on their way, and no answer comes: the leader sends them again and again.
-        let engine = cluster.engine(leader);
-        let height = engine.now().last_log.unwrap() + 1;
-        engine.propose(term, height, block(height, 1_000)).await.unwrap();
+        // Entries are on their way and more come; no answer does, and the leader sends them again.
+        let engine = cluster.engine(leader).clone();
+        let mut height = engine.now().last_log.unwrap() + 1;
         let leads = |id: &u16| cluster.engine(*id).now().role == Role::Leader;
         let mut waited = 0;
         while !(0..3).filter(|id| *id != leader).any(|id| leads(&id)) {
-            sleep(ms(50)).await;
-            waited += 50;
-            assert!(waited < 2_500, "simulated milliseconds");
+            if engine.propose(term, height, block(height, 1_000 + height)).await.is_ok() {
+                height += 1;
+            }
+            sleep(ms(20)).await;
+            waited += 20;
+            assert!(waited < 3_000, "simulated milliseconds");
         }
         cluster.net.heal();
         propose(&cluster, 10, &mut next).await;
