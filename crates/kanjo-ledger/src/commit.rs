@@ -115,6 +115,9 @@ impl Ledger {
     ) -> Option<Row> {
         let mut record = scratch.standing.get(&(table, key))?.clone();
         record.links_mut()?.transaction = transaction;
+        if let Record::Row(row) = &mut record {
+            row.references = self.references(row, scratch);
+        }
         let old = self.standing(table).get(&key);
         let previous_at = old.map_or_else(Location::default, |row| row.made_at());
         Some(row(record, previous_at))

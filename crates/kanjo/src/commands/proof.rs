@@ -223,6 +223,11 @@ fn row_key(session: &Session, table: Table, text: &str) -> Done<RowKey> {
             let epoch = text.parse().map_err(|error| Fail::usage(format!("'{text}': {error}")))?;
             Ok(RowKey::epoch(epoch))
         }
+        Table::Relations => {
+            let number = text.parse().map_err(|error| Fail::usage(format!("'{text}': {error}")))?;
+            Ok(RowKey::relation(RelationId(number)))
+        }
+        Table::Rows => Err(Fail::usage("a key of rows has 64 hexadecimal digits")),
         Table::WalletStates | Table::Terms => {
             let (wallet, symbol) = parts()?;
             Ok(RowKey::wallet_state(book.wallet(wallet)?, token(symbol)?))
