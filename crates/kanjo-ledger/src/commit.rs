@@ -61,6 +61,7 @@ impl Ledger {
             rows.push(Row { hash, record, previous_at, named: *named });
         }
         assert_eq!(rows.len(), count, "every draft made a version");
+        self.relation_index.changing.clear();
         self.count_fees(&scratch.fees);
         self.scratch = scratch;
         rows

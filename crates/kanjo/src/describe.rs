@@ -11,7 +11,11 @@ use kanjo_types::membership::{
     Attestor, MemberKind, MembershipChange, NodeCertificate, Notice, Register,
 };
 use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
-use kanjo_types::{Access, Amount, Operation, TokenId, TransactionBody, UserId, WalletId};
+use kanjo_types::relation::{RelationChange, RelationKind};
+use kanjo_types::row::RowChange;
+use kanjo_types::{
+    Access, Amount, Operation, RelationId, TokenId, TransactionBody, UserId, WalletId,
+};
 
 /// More operations than this are counted, not listed.
 const OPERATIONS_SHOWN_MAX: usize = 20;

@@ -176,11 +176,7 @@ fn logic(step: &Step, operands: &[Operand<'_>]) -> Value {
 }
 
 /// `between` and `in`, which are comparisons joined by `and` and `or`.
-fn membership(
-    step: &Step,
-    operands: &[Operand<'_>],
-    work: &mut Work,
-) -> Result<Value, ResultCode> {
+fn membership(step: &Step, operands: &[Operand<'_>], work: &mut Work) -> Result<Value, ResultCode> {
     let [first, others @ ..] = operands else { return Err(ResultCode::BadDefinition) };
     let mut order = |other: &Operand<'_>| -> Result<Option<Ordering>, ResultCode> {
         if first.value.is_null() || other.value.is_null() {

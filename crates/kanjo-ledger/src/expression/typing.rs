@@ -11,10 +11,7 @@ const QUOTIENT_SCALE_MIN: u8 = 6;
 ///
 /// # Errors
 /// [`ResultCode::BadDefinition`].
-pub fn check_condition(
-    expression: &Expression,
-    definition: &Definition,
-) -> Result<(), ResultCode> {
+pub fn check_condition(expression: &Expression, definition: &Definition) -> Result<(), ResultCode> {
     match type_of(expression, Some(definition)) {
         Some(ColumnType::Boolean) => Ok(()),
         _ => Err(ResultCode::BadDefinition),
@@ -60,11 +57,9 @@ fn type_of(expression: &Expression, definition: Option<&Definition>) -> Option<C
 /// How many operands a step takes.
 pub(super) fn arity(step: &Step) -> usize {
     match step {
-        Step::Column(_)
-        | Step::Constant { .. }
-        | Step::Now
-        | Step::NewUuid
-        | Step::CurrentUser => 0,
+        Step::Column(_) | Step::Constant { .. } | Step::Now | Step::NewUuid | Step::CurrentUser => {
+            0
+        }
         Step::Cast(_)
         | Step::Negate
         | Step::Not
@@ -105,10 +100,9 @@ pub(super) fn result_type(step: &Step, operands: &[ColumnType]) -> Option<Column
         (Step::Coalesce(1..), [first, others @ ..]) => {
             others.iter().try_fold(without_precision(*first), |kind, other| united(kind, *other))
         }
-        (
-            Step::Add | Step::Subtract | Step::Multiply | Step::Divide | Step::Remainder,
-            [a, b],
-        ) => arithmetic(step, *a, *b),
+        (Step::Add | Step::Subtract | Step::Multiply | Step::Divide | Step::Remainder, [a, b]) => {
+            arithmetic(step, *a, *b)
+        }
         (
             Step::Equal
             | Step::NotEqual
@@ -134,7 +128,9 @@ pub(super) fn scale_of(kind: ColumnType) -> Option<u8> {
 /// The type of what is computed: bounds of a column don't hold for it.
 fn without_precision(kind: ColumnType) -> ColumnType {
     match kind {
-        ColumnType::Numeric { scale, .. } => ColumnType::Numeric { precision: PRECISION_MAX, scale },
+        ColumnType::Numeric { scale, .. } => {
+            ColumnType::Numeric { precision: PRECISION_MAX, scale }
+        }
         ColumnType::Text(_) => ColumnType::Text(None),
         _ => kind,
     }
@@ -182,8 +178,5 @@ fn casts(from: ColumnType, to: ColumnType) -> bool {
     let numbers = scale_of(from).is_some() && scale_of(to).is_some();
     numbers
         || from == to
-        || matches!(
-            (from, to),
-            (Text(_), Text(_)) | (Date, Timestamptz) | (Timestamptz, Date)
-        )
+        || matches!((from, to), (Text(_), Text(_)) | (Date, Timestamptz) | (Timestamptz, Date))
 }

@@ -344,4 +344,3 @@ fn add_index(record: &mut RelationRecord, index: &Index) -> Step {
     record.indexes.push(index.clone());
     Ok(())
 }
-

@@ -9,11 +9,11 @@ use super::write::keeps;
 use super::{LinkTo, Origin, Trouble, foreign_keys, live};
 use crate::expression::Work;
 use crate::ledger::Ledger;
+use kanjo_types::RelationId;
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::RowKey;
 use kanjo_types::relation::{CHECKED_ROWS_MAX, Constraint, Definition, Target};
 use kanjo_types::row::{RowRecord, Value, row_key};
-use kanjo_types::RelationId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A failure: code, where, and which change it came by (`None`: a new constraint).
@@ -44,6 +44,10 @@ impl Ledger {
             Ok(links) => {
                 self.scratch.relations.read = read;
                 self.scratch.relations.links = links;
+                if !self.scratch.relations.constraints.is_empty() {
+                    let rows = self.scratch.relations.rows.keys().copied();
+                    self.relation_index.changing = rows.collect();
+                }
                 self.order_rows();
                 Ok(())
             }
@@ -186,12 +190,11 @@ impl<'a> End<'a> {
         let is_new = self.is_new(relation, name);
         let drafted = self.drafted.get(&relation);
         for row in self.concerned(relation, constraint) {
-            let Some(key) = constraint_key(definition, constraint, values_of(row)) else { continue };
-            let recorded = if is_new {
-                None
-            } else {
-                self.ledger.relation_index.unique(relation, name, &key)
+            let Some(key) = constraint_key(definition, constraint, values_of(row)) else {
+                continue;
             };
+            let recorded =
+                if is_new { None } else { self.ledger.relation_index.unique(relation, name, &key) };
             let recorded =
                 recorded.filter(|other| !drafted.is_some_and(|keys| keys.contains(other)));
             if recorded.is_some() || keys.insert(key, row.key).is_some() {

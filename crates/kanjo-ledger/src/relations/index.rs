@@ -31,6 +31,9 @@ pub(super) enum ConstraintIndex {
 pub(crate) struct RelationIndex {
     /// Must they be made anew?
     pub stale: bool,
+    /// Rows that the transaction under way changes beside constraints that it adds: these take the
+    /// rows in as they become, not as they were.
+    pub changing: BTreeSet<RowKey>,
     /// By schema and name, of relations that are not dropped.
     pub names: BTreeMap<(String, String), RelationId>,
     /// By table and name of the constraint.
@@ -168,7 +171,8 @@ impl RelationIndex {
         let mut made: Vec<(&Constraint, ConstraintIndex)> =
             new.into_iter().filter_map(|of| Some((of, ConstraintIndex::empty(of)?))).collect();
         if !made.is_empty() {
-            for row in rows.filter_map(live) {
+            let changing = &self.changing;
+            for row in rows.filter_map(live).filter(|row| !changing.contains(&row.key)) {
                 let values = row.values.as_deref().unwrap_or_default();
                 for (constraint, index) in &mut made {
                     if let Some(key) = constraint_key(definition, constraint, values) {

@@ -125,7 +125,10 @@ fn foreign_keys(
 ) -> impl Iterator<Item = (&str, &[u16], &[u16])> {
     definition.constraints.iter().filter_map(move |constraint| match constraint {
         Constraint::Foreign {
-            name, columns, target: Target::Rows { relation, columns: to }, ..
+            name,
+            columns,
+            target: Target::Rows { relation, columns: to },
+            ..
         } if *relation == of => Some((&**name, &**columns, &**to)),
         _ => None,
     })

@@ -13,7 +13,8 @@ use kanjo_types::id::ParseIdError;
 use kanjo_types::money::{FreezeTarget, Role, Scope};
 use kanjo_types::record::{RowKey, WalletStateRecord};
 use kanjo_types::{
-    ActId, BundleId, ClaimId, Genesis, Hash, PendingId, Record, ScheduleId, Table, TransactionId,
+    ActId, BundleId, ClaimId, Genesis, Hash, PendingId, Record, RelationId, ScheduleId, Table,
+    TransactionId,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
