@@ -36,9 +36,8 @@ impl Ledger {
         definition: Hash,
         changes: &[RowChange],
     ) -> Step {
-        self.check_write(turn, relation, definition, changes).map_err(|code| {
+        self.check_write(turn, relation, definition, changes).inspect_err(|_| {
             self.scratch.relations.trouble = Some(Trouble::of(relation));
-            code
         })?;
         let mut work = self.scratch.relations.work;
         for (change, number) in changes.iter().zip(0u32..) {
