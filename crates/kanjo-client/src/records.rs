@@ -47,6 +47,8 @@ pub fn table_name(table: Table) -> &'static str {
         Table::Claims => "claims",
         Table::Attributes => "attributes",
         Table::Memberships => "memberships",
+        Table::Relations => "relations",
+        Table::Rows => "rows",
     }
 }
 

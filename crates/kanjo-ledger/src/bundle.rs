@@ -11,7 +11,7 @@ use kanjo_types::{BundleId, Hash, TokenId, UserId, WalletId};
 
 impl Ledger {
     /// Checks a condition against what holds at this point of the transaction. Drafts nothing.
-    pub(crate) fn require(&self, turn: &Turn<'_>, condition: &Condition) -> Step {
+    pub(crate) fn require(&mut self, turn: &Turn<'_>, condition: &Condition) -> Step {
         self.check_condition_names(condition)?;
         let balance = |wallet, token| self.state_now(wallet, token).0;
         let (holds, otherwise) = match *condition {
@@ -29,6 +29,9 @@ impl Ledger {
             }
             Condition::NotBefore { time_ms } => (turn.time_ms() >= time_ms, ResultCode::TooEarly),
             Condition::NotAfter { time_ms } => (turn.time_ms() <= time_ms, ResultCode::TooLate),
+            Condition::RowIs { .. } | Condition::RangeIs { .. } | Condition::RelationIs { .. } => {
+                return self.require_rows(condition);
+            }
         };
         if holds { Ok(()) } else { Err(otherwise) }
     }
@@ -49,7 +52,11 @@ impl Ledger {
                 self.owner_of(*wallet).ok_or(ResultCode::UnknownWallet)?;
                 Ok(())
             }
-            Condition::NotBefore { .. } | Condition::NotAfter { .. } => Ok(()),
+            Condition::NotBefore { .. }
+            | Condition::NotAfter { .. }
+            | Condition::RowIs { .. }
+            | Condition::RangeIs { .. }
+            | Condition::RelationIs { .. } => Ok(()),
         }
     }
 

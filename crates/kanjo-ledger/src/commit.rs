@@ -61,6 +61,7 @@ impl Ledger {
             rows.push(Row { hash, record, previous_at, named: *named });
         }
         assert_eq!(rows.len(), count, "every draft made a version");
+        self.relation_index.changing.clear();
         self.count_fees(&scratch.fees);
         self.scratch = scratch;
         rows
@@ -115,6 +116,9 @@ impl Ledger {
     ) -> Option<Row> {
         let mut record = scratch.standing.get(&(table, key))?.clone();
         record.links_mut()?.transaction = transaction;
+        if let Record::Row(row) = &mut record {
+            row.references = self.references(row, scratch);
+        }
         let old = self.standing(table).get(&key);
         let previous_at = old.map_or_else(Location::default, |row| row.made_at());
         Some(row(record, previous_at))

@@ -67,6 +67,9 @@ impl Ledger {
                 break;
             }
         }
+        if failure.is_none() && !self.scratch.relations.is_untouched() {
+            failure = self.finish_relations().err();
+        }
         let taken = Taken {
             raw: prepared.raw(),
             id: prepared.id(),
@@ -248,6 +251,12 @@ impl Ledger {
             Operation::SettleClaim { claim } => self.settle_claim(turn, *claim),
             Operation::PayInterest { .. } => self.pay_interest(turn, operation),
             Operation::ChangeMembership { change } => self.change_membership(turn, change),
+            Operation::Define { relation, expected, change } => {
+                self.define(turn, *relation, *expected, change)
+            }
+            Operation::Write { relation, definition, changes } => {
+                self.write(turn, *relation, *definition, changes)
+            }
             // The others are applied by `apply`; those of the ledger itself never get here, because
             // their shape is refused from outside.
             _ => Err(ResultCode::NotPermitted),

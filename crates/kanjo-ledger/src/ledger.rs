@@ -1,5 +1,6 @@
 //! The state of a ledger: its tables, remembered ids, and what the block under way has changed.
 
+use crate::relations::RelationIndex;
 use crate::replay::{ReplaySnapshot, ReplayWindow};
 use crate::rows::{At, StandingRow, StateRow, TokenRow, UserRow, WalletRow};
 use crate::scratch::Scratch;
@@ -69,6 +70,8 @@ pub struct Ledger {
     standing: Vec<Table<StandingRow>>,
     /// What the ledger has to do by itself, by time: follows from the rows.
     pub(crate) agenda: BTreeSet<(u64, record::Table, RowKey)>,
+    /// Names and keys in tables of users: follow from the rows.
+    pub(crate) relation_index: RelationIndex,
     pub(crate) symbols: BTreeMap<String, TokenId>,
     pub(crate) replay: ReplayWindow,
     /// Time of the newest block: ids are forgotten by it, so it must never go back.
@@ -108,6 +111,7 @@ impl Ledger {
             states: Table::default(),
             standing: record::Table::STANDING.iter().map(|_| Table::default()).collect(),
             agenda: BTreeSet::new(),
+            relation_index: RelationIndex::default(),
             symbols: BTreeMap::new(),
             replay: ReplayWindow::default(),
             time_ms: 0,
@@ -195,6 +199,7 @@ impl Ledger {
         assert!(block.time_ms >= self.time_ms, "ledger time never goes back");
         self.time_ms = block.time_ms;
         self.replay.forget_before(block.time_ms);
+        self.settle_indexes();
     }
 
     /// Takes a version into the tables. It must be newer than the one there.
@@ -248,6 +253,7 @@ impl Ledger {
         if let Record::Membership(membership) = record {
             self.note_membership(membership);
         }
+        self.index_standing(table, key, record);
         let row = StandingRow { key, record: record.clone(), hash, at };
         let Some(rows) = self.standing_mut(table) else { return };
         let (slot, before) = rows.put(row);
@@ -412,6 +418,7 @@ impl Ledger {
     /// above its height).
     pub fn redo(&mut self, block: &Block, applies: impl Fn(u16) -> bool) {
         let at = |position| Location { height: block.header.height, position };
+        self.relation_index.stale = true;
         for row in &block.genesis_rows {
             self.redo_row(row, at(0), &applies);
         }
@@ -474,6 +481,7 @@ impl Ledger {
                 standing.load(partition, rows);
             }
         }
+        self.relation_index.stale = true;
         self.find_membership();
         self.users.load(partition, snapshot.users);
         self.wallets.load(partition, snapshot.wallets);

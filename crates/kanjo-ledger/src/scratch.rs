@@ -1,11 +1,12 @@
 //! What a transaction would change, kept beside the ledger until all of its operations have passed.
 
+use crate::relations::RelationScratch;
 use crate::table::Slot;
 use hashbrown::HashMap;
 use kanjo_types::money::Act;
 use kanjo_types::record::{Record, RowKey, StateExtra, Table, TokenRecord};
 use kanjo_types::stored::Location;
-use kanjo_types::{Access, Amount, Hash, PendingId, TokenId, UserId, WalletId};
+use kanjo_types::{Access, Amount, Hash, PendingId, TokenId, UserId, WalletId, codec};
 use std::collections::BTreeSet;
 
 /// Up to this many drafts of a kind are searched in line; a plain payment has two.
@@ -89,6 +90,9 @@ pub(crate) fn weight(record: &Record) -> usize {
         Record::Membership(membership) => {
             5 * membership.members.len() + 2 * membership.measurements.len()
         }
+        // Many of them would be many definitions to look through.
+        Record::Relation(relation) => 64 + codec::length(relation.as_ref()) / 128,
+        Record::Row(row) => codec::length(row.as_ref()) / 128,
         _ => 0,
     }
 }
@@ -151,6 +155,8 @@ pub(crate) struct Scratch {
     pub new_symbols: BTreeSet<String>,
     /// Slots of wallets looked up on the way, to be used again when their states are written.
     pub wallet_slots: Drafts<WalletId, Slot>,
+    /// Tables of users.
+    pub relations: RelationScratch,
 }
 
 impl Scratch {
@@ -166,5 +172,8 @@ impl Scratch {
         self.chain = None;
         self.new_symbols.clear();
         self.wallet_slots.clear();
+        if self.relations.is_used() {
+            self.relations = RelationScratch::default();
+        }
     }
 }

@@ -84,8 +84,10 @@ fn of_record(record: &Record) -> Vec<Subject> {
             vec![wallet(claim.debtor), wallet(claim.creditor), token(claim.token)]
         }
         Record::Attribute(attribute) => vec![user(attribute.user), user(attribute.custodian)],
-        // Found by their epochs.
+        // Found by their epochs, names and keys.
         Record::Membership(_)
+        | Record::Relation(_)
+        | Record::Row(_)
         | Record::User(_)
         | Record::Wallet(_)
         | Record::Token(_)

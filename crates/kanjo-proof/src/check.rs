@@ -118,6 +118,8 @@ fn kind(record: &Record) -> &'static str {
         Record::Claim(_) => "claims",
         Record::Attribute(_) => "attributes",
         Record::Membership(_) => "memberships",
+        Record::Relation(_) => "tables and views",
+        Record::Row(_) => "rows of tables",
     }
 }
 

@@ -5,14 +5,16 @@ use kanjo_types::membership::{MemberStatus, Membership};
 use kanjo_types::money::{Act, Direction, Every, FreezeTarget, Reason, Role, Scope};
 use kanjo_types::policy::{MovedOn, Policy, TokenRules};
 use kanjo_types::record::{RowKey, StateExtra, TokenRecord, WalletStateRecord};
+use kanjo_types::relation::{RelationKind, RelationRecord};
+use kanjo_types::row::RowRecord;
 use kanjo_types::standing::{
     ActRecord, ActStatus, AttributeRecord, AuthorityRecord, BundleRecord, BundleStatus,
     ClaimRecord, Freeze, FreezeRecord, PendingRecord, PendingStatus, ReversalKind, ReversalRecord,
     ScheduleRecord, ScheduleStatus, TermsRecord,
 };
 use kanjo_types::{
-    ActId, Amount, BundleId, ClaimId, PendingId, Record, ScheduleId, Table, TokenId, UserId,
-    WalletId,
+    ActId, Amount, BundleId, ClaimId, PendingId, Record, RelationId, ScheduleId, Table, TokenId,
+    UserId, WalletId,
 };
 use std::fmt::{self, Display, Formatter};
 
@@ -40,6 +42,8 @@ impl Display for Line<'_> {
             Record::Attribute(attribute) => write_attribute(f, attribute)?,
             // One row for each epoch, never changed.
             Record::Membership(membership) => return write_membership(f, membership),
+            Record::Relation(relation) => write_relation(f, relation)?,
+            Record::Row(row) => write_row(f, row)?,
         }
         write!(f, " (version {})", self.0.version())
     }
@@ -376,6 +380,26 @@ fn write_membership(f: &mut Formatter<'_>, membership: &Membership) -> fmt::Resu
     write_phrases(f, &phrases)
 }
 
+// ---- Tables of users ----
+
+fn write_relation(f: &mut Formatter<'_>, relation: &RelationRecord) -> fmt::Result {
+    let RelationRecord { number, schema, name, owner, .. } = relation;
+    let kind = match &relation.kind {
+        RelationKind::Table(_) => "table",
+        RelationKind::View(_) => "view",
+    };
+    let dropped = if relation.dropped { ", dropped" } else { "" };
+    write!(f, "{kind} {number} {schema:?}.{name:?} of user {owner}{dropped}")
+}
+
+fn write_row(f: &mut Formatter<'_>, row: &RowRecord) -> fmt::Result {
+    write!(f, "row of table {} with key {}", row.relation, row.key.0)?;
+    match &row.values {
+        Some(values) => write!(f, ", {} values", values.len()),
+        None => write!(f, ", deleted"),
+    }
+}
+
 // ---- Keys ----
 
 /// A row that a key stands for.
@@ -406,6 +430,12 @@ impl Display for Key {
             Table::Claims if is_item => write!(f, "claim {}", ClaimId(id)),
             Table::Memberships if is(RowKey::epoch(self.epoch())) => {
                 write!(f, "membership of epoch {}", self.epoch())
+            }
+            Table::Relations if is(RowKey::relation(RelationId(first.0))) => {
+                write!(f, "table or view {first}")
+            }
+            Table::Rows => {
+                write!(f, "row of table {} with key {}", first.0.reverse_bits(), self.1.0)
             }
             Table::Authorities => self.write_role(f, [Scope::Token(first), Scope::User(user)]),
             Table::Freezes => self.write_freeze(f, id),

@@ -1,9 +1,9 @@
-//! The state commitment: 15 tables × 64 partitions, each an *indexed Merkle tree*.
+//! The state commitment: 17 tables × 64 partitions, each an *indexed Merkle tree*.
 //!
 //! ```text
-//! state root       SHA-256("kanjo/state/1" ‖ RFC 6962 root over 1,024 partition roots)
-//!                     order: (table, partition) = (0,0) (0,1) … (0,63) (1,0) … (15,63);
-//!                     there are no tables 14 and 15: their roots are 32 zero bytes
+//! state root       SHA-256("kanjo/state/1" ‖ RFC 6962 root over 2,048 partition roots)
+//!                     order: (table, partition) = (0,0) (0,1) … (0,63) (1,0) … (31,63);
+//!                     there are no tables 17 … 31: their roots are 32 zero bytes
 //! partition root   SHA-256("kanjo/part/1" ‖ table u8 ‖ partition u16 ‖ leaves u64 ‖ tree root)
 //! tree root        depth = smallest d with 2^d ≥ leaves;  absent leaves are 32 zero bytes
 //!                        ·
@@ -40,9 +40,9 @@ use kanjo_types::{Hash, Table};
 use serde::{Deserialize, Serialize};
 use std::sync::LazyLock;
 
-/// Places for trees in a state: one for each partition of 16 tables. Partitions of the table
-/// that there is not (15) have the zero root.
-pub const TREES: usize = 16 * PARTITIONS;
+/// Places for trees in a state: one for each partition of 32 tables. Partitions of the tables
+/// that there are not (17 … 31) have the zero root.
+pub const TREES: usize = 32 * PARTITIONS;
 /// Most leaves of a partition: slots have 32 bits.
 pub const LEAVES_MAX: u64 = 1 << 32;
 const LEVELS_MAX: usize = 33;

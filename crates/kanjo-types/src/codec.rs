@@ -26,6 +26,12 @@ pub fn to_bytes<T: BorshSerialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
+/// How many canonical bytes `value` has.
+#[must_use]
+pub fn length<T: BorshSerialize>(value: &T) -> usize {
+    borsh::object_length(value).unwrap_or(usize::MAX)
+}
+
 /// Appends the canonical bytes of `value` to `out`.
 pub fn append<T: BorshSerialize>(value: &T, out: &mut Vec<u8>) {
     let result = value.serialize(out);

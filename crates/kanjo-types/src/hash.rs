@@ -104,6 +104,10 @@ pub const TAG_ITEM: Tag = Tag(b"kanjo/item/1\0\0\0\0");
 pub const TAG_ATTRIBUTE: Tag = Tag(b"kanjo/attrib/1\0\0");
 /// The records of all signers of a transaction that several sign.
 pub const TAG_SIGNERS: Tag = Tag(b"kanjo/signers/1\0");
+/// The end of the key of a row of a table that users define.
+pub const TAG_ROW_KEY: Tag = Tag(b"kanjo/row-key/1\0");
+/// A range of such rows, as a condition names it.
+pub const TAG_RANGE: Tag = Tag(b"kanjo/range/1\0\0\0");
 /// The root over tables and partitions.
 pub const TAG_STATE: Tag = Tag(b"kanjo/state/1\0\0\0");
 /// The root of one partition of one table.

@@ -230,6 +230,31 @@ impl fmt::Display for TokenId {
     }
 }
 
+/// A table or view that users define: the position of its creation, counted from 1.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    BorshSerialize,
+    BorshDeserialize,
+    Serialize,
+    Deserialize,
+)]
+#[serde(transparent)]
+pub struct RelationId(pub u32);
+
+impl fmt::Display for RelationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl UserId {
     /// The id of the user that `access` and `number` define on `chain`. `number` lets one set of
     /// keys hold several users.

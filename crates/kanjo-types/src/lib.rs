@@ -28,16 +28,21 @@ pub mod access;
 pub mod amount;
 pub mod block;
 pub mod codec;
+pub mod expression;
 pub mod genesis;
 pub mod hash;
 pub mod id;
+pub mod json;
 pub mod membership;
 pub mod money;
 pub mod outcome;
 pub mod policy;
 pub mod record;
+pub mod relation;
+pub mod row;
 mod shape;
 pub mod signature;
+pub mod sqlstate;
 pub mod standing;
 pub mod stored;
 pub mod transaction;
@@ -48,8 +53,8 @@ pub use block::{Certificate, Header, Receipt, SupplyChange, Vote};
 pub use genesis::Genesis;
 pub use hash::Hash;
 pub use id::{
-    ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
-    WalletId,
+    ActId, BundleId, ChainId, ClaimId, PendingId, RelationId, ScheduleId, TokenId, TransactionId,
+    UserId, WalletId,
 };
 pub use membership::Membership;
 pub use outcome::{Refusal, ResultCode};

@@ -5,10 +5,10 @@ use crate::access::Access;
 use crate::amount::Amount;
 use crate::block::{Header, Receipt};
 use crate::hash::{self, Hash, TAG_ATTRIBUTE};
-use crate::id::{TokenId, TransactionId, UserId, WalletId};
+use crate::id::{RelationId, TokenId, TransactionId, UserId, WalletId};
 use crate::outcome::Refusal;
 use crate::policy::{CLASSES_MAX, Policy};
-use crate::record::{Record, TransactionRecord};
+use crate::record::{Record, RowKey, TransactionRecord};
 use crate::shape::{Field, Flaw, Shape};
 use crate::transaction::REFERENCE_BYTES_MAX;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -87,6 +87,33 @@ pub enum Condition {
     NotAfter {
         /// Ledger time, milliseconds since 1970-01-01 UTC.
         time_ms: u64,
+    },
+    /// Before this transaction, a row had this record (zero: it was not there, or deleted).
+    RowIs {
+        /// Of which table.
+        relation: RelationId,
+        /// Which row.
+        key: RowKey,
+        /// Hash of its record.
+        hash: Hash,
+    },
+    /// Before this transaction, the live rows of a table between two keys were these.
+    RangeIs {
+        /// Of which table.
+        relation: RelationId,
+        /// First key.
+        from: RowKey,
+        /// Last key.
+        to: RowKey,
+        /// [`crate::row::range_digest`] of the rows.
+        digest: Hash,
+    },
+    /// Before this transaction, a relation had this record (zero: it was not there, or dropped).
+    RelationIs {
+        /// Which.
+        relation: RelationId,
+        /// Hash of its record.
+        hash: Hash,
     },
 }
 

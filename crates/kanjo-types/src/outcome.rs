@@ -140,6 +140,29 @@ codes! {
         LastMeasurement = 81, "last_measurement", "The only program allowed; without it none would be checked. Allow another first.";
         GovernorsNeeded = 82, "governors_needed", "More governors must sign this; name them as parties.";
         MembershipChanged = 83, "membership_changed", "The membership changed in this block already; order it again.";
+        NoSuchRelation = 84, "no_such_relation", "There is no such table or view, or it was dropped.";
+        RelationExists = 85, "relation_exists", "A table or view with this name is already there.";
+        NotATable = 86, "not_a_table", "This is a view; only tables have rows, columns and constraints.";
+        DefinitionChanged = 87, "definition_changed", "The table's definition changed meanwhile; plan it again.";
+        BadDefinition = 88, "bad_definition", "The definition breaks a rule: names, types, keys or an expression.";
+        RelationInUse = 89, "relation_in_use", "A foreign key of another table depends on it; drop that first.";
+        UnknownPart = 90, "unknown_part", "The table has no constraint or index with this name.";
+        RowChanged = 91, "row_changed", "The row or the range changed meanwhile; plan it again.";
+        RowExists = 92, "row_exists", "A row with this primary key is already there.";
+        NotUnique = 93, "not_unique", "Another row has these values, which a constraint keeps unique.";
+        NullValue = 94, "null_value", "A column that must have a value has none.";
+        WrongType = 95, "wrong_type", "A value is not of its column's type, or there are not as many as columns.";
+        OutOfRange = 96, "out_of_range", "A number does not fit its column's type.";
+        TextTooLong = 97, "text_too_long", "A text has more characters than its column's type permits.";
+        BadText = 98, "bad_text", "A text has the character NUL, or is not well-formed JSON.";
+        CheckFailed = 99, "check_failed", "A row breaks a CHECK constraint.";
+        ForeignMissing = 100, "foreign_missing", "A row references a row that is not there.";
+        StillReferenced = 101, "still_referenced", "A row that is deleted or changed is still referenced.";
+        ArithmeticOverflow = 102, "arithmetic_overflow", "A result of arithmetic in a constraint does not fit its type.";
+        DivisionByZero = 103, "division_by_zero", "A constraint divides by zero.";
+        KeyChanged = 104, "key_changed", "An update changes the primary key; delete the row and insert another.";
+        RowTooLarge = 105, "row_too_large", "A row has more than 65,536 bytes, or its primary key more than 1,024.";
+        TooMany = 106, "too_many", "More relations, columns, constraints, grants or rows than there may be.";
     }
 }
 

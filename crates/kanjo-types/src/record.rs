@@ -10,10 +10,12 @@ use crate::access::Access;
 use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, Hash, TAG_ITEM, TAG_RECORD};
-use crate::id::{TokenId, TransactionId, UserId, WalletId};
+use crate::id::{RelationId, TokenId, TransactionId, UserId, WalletId};
 use crate::membership::Membership;
 use crate::money::{FreezeTarget, Role, Scope};
 use crate::policy::TokenRules;
+use crate::relation::RelationRecord;
+use crate::row::RowRecord;
 use crate::standing::{
     ActRecord, AttributeRecord, AuthorityRecord, BundleRecord, ClaimRecord, FreezeRecord, Links,
     PendingRecord, ReversalRecord, ScheduleRecord, TermsRecord,
@@ -70,11 +72,15 @@ pub enum Table {
     Attributes = 13,
     /// The membership of the cluster by epoch.
     Memberships = 14,
+    /// Tables and views that users define, by number.
+    Relations = 15,
+    /// Rows of those tables, by a key made of the primary key ([`crate::row`]).
+    Rows = 16,
 }
 
 impl Table {
     /// Every table, in the order of the state root.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Users,
         Self::Wallets,
         Self::Tokens,
@@ -90,10 +96,12 @@ impl Table {
         Self::Claims,
         Self::Attributes,
         Self::Memberships,
+        Self::Relations,
+        Self::Rows,
     ];
 
     /// The tables of what stands beside the balances ([`crate::standing`]), in order.
-    pub const STANDING: [Self; 11] = [
+    pub const STANDING: [Self; 13] = [
         Self::Pendings,
         Self::Bundles,
         Self::Schedules,
@@ -105,6 +113,8 @@ impl Table {
         Self::Claims,
         Self::Attributes,
         Self::Memberships,
+        Self::Relations,
+        Self::Rows,
     ];
 }
 
@@ -213,6 +223,12 @@ impl RowKey {
     #[must_use]
     pub fn epoch(epoch: u64) -> Self {
         Self::padded([&epoch.to_be_bytes(), &[]])
+    }
+
+    /// Key of a relation (big-endian).
+    #[must_use]
+    pub fn relation(number: RelationId) -> Self {
+        Self::padded([&number.0.to_be_bytes(), &[]])
     }
 
     /// The partition of the row: the top six bits of the key.
@@ -408,6 +424,10 @@ pub enum Record {
     Attribute(Box<AttributeRecord>),
     /// In `memberships`.
     Membership(Box<Membership>),
+    /// In `relations`.
+    Relation(Box<RelationRecord>),
+    /// In `rows`.
+    Row(Box<RowRecord>),
 }
 
 impl StateExtra {
@@ -481,6 +501,8 @@ impl Record {
                 (Table::Attributes, RowKey::attribute(record.user, &record.name))
             }
             Self::Membership(record) => (Table::Memberships, RowKey::epoch(record.epoch)),
+            Self::Relation(record) => (Table::Relations, RowKey::relation(record.number)),
+            Self::Row(record) => (Table::Rows, record.key),
         })
     }
 
@@ -499,6 +521,8 @@ impl Record {
             Self::Claim(record) => &record.links,
             Self::Attribute(record) => &record.links,
             Self::Membership(record) => &record.links,
+            Self::Relation(record) => &record.links,
+            Self::Row(record) => &record.links,
             Self::User(_)
             | Self::Wallet(_)
             | Self::Token(_)
@@ -521,6 +545,8 @@ impl Record {
             Self::Claim(record) => &mut record.links,
             Self::Attribute(record) => &mut record.links,
             Self::Membership(record) => &mut record.links,
+            Self::Relation(record) => &mut record.links,
+            Self::Row(record) => &mut record.links,
             Self::User(_)
             | Self::Wallet(_)
             | Self::Token(_)

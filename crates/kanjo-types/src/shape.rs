@@ -108,7 +108,10 @@ impl Operation {
             | Self::CancelSchedule { .. }
             | Self::RejectAct { .. }
             | Self::FinishAct { .. }
-            | Self::SettleClaim { .. } => Ok(()),
+            | Self::SettleClaim { .. }
+            // The ledger checks definitions and rows: most rules depend on what is there.
+            | Self::Define { .. }
+            | Self::Write { .. } => Ok(()),
             Self::ChangeMembership { change } => Ok(change.check()?),
             Self::ExpirePending { .. } | Self::RunSchedule { .. } | Self::TakeNotice { .. } => {
                 Err(Flaw::new(Refusal::LedgerOnly, "type"))

@@ -5,13 +5,15 @@ use crate::amount::Amount;
 use crate::codec;
 use crate::hash::{self, Hash, TAG_TRANSACTION, TAG_WITNESS};
 use crate::id::{
-    ActId, BundleId, ChainId, ClaimId, PendingId, ScheduleId, TokenId, TransactionId, UserId,
-    WalletId,
+    ActId, BundleId, ChainId, ClaimId, PendingId, RelationId, ScheduleId, TokenId, TransactionId,
+    UserId, WalletId,
 };
 use crate::membership::{MembershipChange, Notice, Statement};
 use crate::money::{Act, Condition, Every, Evidence, Grant, Leg, ORIGINALS_MAX, Order, WhenShort};
 use crate::outcome::Refusal;
 use crate::policy::Policy;
+use crate::relation::RelationChange;
+use crate::row::RowChange;
 use crate::shape::Flaw;
 use crate::signature::SecretKey;
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -311,6 +313,27 @@ pub enum Operation {
         notice: Box<Notice>,
         /// Their signatures, by ascending member.
         statements: Vec<Statement>,
+    },
+    /// Makes or changes a table or view of users. By its owner; made by operators, or by anyone
+    /// where tokens are open.
+    Define {
+        /// Which; when it is made, the number that it must get, if that matters.
+        #[serde(default)]
+        relation: Option<RelationId>,
+        /// Hash of its record before the transaction; zero when it is made in it.
+        expected: Hash,
+        /// What.
+        change: Box<RelationChange>,
+    },
+    /// Changes rows of a table of users. By those who have the right.
+    Write {
+        /// Which table.
+        relation: RelationId,
+        /// Hash of the table's record before the transaction, under which the changes were planned;
+        /// zero when it is made in it.
+        definition: Hash,
+        /// The changes, in order.
+        changes: Vec<RowChange>,
     },
 }
 

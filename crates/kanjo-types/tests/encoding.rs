@@ -27,14 +27,15 @@ use kanjo_types::id::{ActId, BundleId, ClaimId, PendingId, ScheduleId};
 use kanjo_types::money::{Evidence, attribute_commitment};
 use kanjo_types::policy::Policy;
 use kanjo_types::record::{Record, RowKey};
+use kanjo_types::row::{Value, ordered_key, range_digest, row_key};
 use kanjo_types::signature::verify;
 use kanjo_types::stored::decode_signed;
 use kanjo_types::transaction::{LEDGER, Operation, SignedTransaction, TransactionBody};
-use kanjo_types::{Amount, Hash, Refusal, TokenId, TransactionId, UserId, WalletId};
+use kanjo_types::{Amount, Hash, Refusal, RelationId, TokenId, TransactionId, UserId, WalletId};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use values::*;
@@ -45,7 +46,7 @@ struct Vector {
     r#type: String,
     name: String,
     /// The readable form.
-    json: Value,
+    json: Json,
     /// Canonical bytes, hexadecimal.
     bytes: String,
     /// What is computed from the value, by name.
@@ -96,7 +97,7 @@ fn made() -> Vec<Vector> {
     all.push(vector("Genesis", "a token with a policy", &ruled, &[("chain_id", chain)]));
     let parties = [("parties", Operation::Parties { users: money::others() })];
     let of_users = operations().into_iter().chain(parties).chain(money::operations());
-    let of_users = of_users.chain(cluster::operations());
+    let of_users = of_users.chain(cluster::operations()).chain(tables::operations());
     for (name, operation) in of_users.chain(money::of_the_ledger()).chain(cluster::notices()) {
         all.push(vector("Operation", name, &operation, &[]));
     }
@@ -112,8 +113,9 @@ fn made() -> Vec<Vector> {
         all.push(vector("TransactionBody", name, &signed.body, std::slice::from_ref(&id)));
         all.push(vector("SignedTransaction", name, &signed, &[id, witness]));
     }
-    for (name, record) in records().into_iter().chain(standing::records()).chain(cluster::records())
-    {
+    row_vectors(&mut all);
+    let of_rules = standing::records().into_iter().chain(cluster::records());
+    for (name, record) in records().into_iter().chain(of_rules).chain(tables::records()) {
         let mut derived = vec![("hash", record.hash().to_string())];
         if let Some((table, key)) = record.place() {
             derived.push(("row_key", key.0.to_string()));
@@ -130,6 +132,25 @@ fn made() -> Vec<Vector> {
         all.push(vector("Receipt", name, &receipt, &[("hash", receipt.hash().to_string())]));
     }
     all
+}
+
+/// Values, where rows with them as a key lie in table 3, and what a range of two rows digests to.
+fn row_vectors(all: &mut Vec<Vector>) {
+    for (kind, value) in tables::values() {
+        let derived = derived_of_value(&value);
+        let name = serde_json::to_string(&kind).expect("json");
+        all.push(vector("Value", &name, &value, &derived));
+    }
+    let range = [(RowKey(filled(0x0a)), filled(0x1a)), (RowKey(filled(0x0b)), filled(0x1b))];
+    let digest = range_digest(range.into_iter()).to_string();
+    all.push(vector("Range", "key and record hash of two rows", &range, &[("digest", digest)]));
+}
+
+fn derived_of_value(value: &Value) -> Vec<(&'static str, String)> {
+    let (Some(ordered), Some(key)) = (ordered_key([value]), row_key(RelationId(3), [value])) else {
+        return Vec::new();
+    };
+    vec![("ordered", hex::encode(ordered)), ("row_key_in_table_3", key.0.to_string())]
 }
 
 fn simple_vectors(all: &mut Vec<Vector>) {
@@ -292,6 +313,15 @@ fn derive(vector: &Vector) -> Vec<(String, String)> {
             vec![derived("id", signed.body.id()), derived("witness", signed.witness())]
         }
         "Record" => derive_record(vector),
+        "Value" => {
+            let value: Value = both_ways(vector);
+            let found = derived_of_value(&value).into_iter();
+            found.map(|(name, text)| derived(name, text)).collect()
+        }
+        "Range" => {
+            let range: [(RowKey, Hash); 2] = both_ways(vector);
+            vec![derived("digest", range_digest(range.into_iter()))]
+        }
         "Header" => {
             let header: Header = both_ways(vector);
             derived_of(&header).map(|(name, hash)| derived(name, hash)).to_vec()
@@ -329,8 +359,14 @@ fn vectors_cover_every_operation_record_and_table() {
         let of_kind = vectors.iter().filter(|vector| vector.r#type == kind);
         of_kind.map(|vector| vector.bytes[..2].to_owned()).collect()
     };
-    assert_eq!(tags("Operation").len(), 30);
-    assert_eq!(tags("Record").len(), 16);
+    assert_eq!(tags("Operation").len(), 32);
+    assert_eq!(tags("Record").len(), 18);
+    assert_eq!(tags("Value").len(), 10);
+    let defined = vectors.iter().filter(|vector| vector.name.starts_with("define: "));
+    let changes: BTreeSet<&str> = defined
+        .map(|vector| if vector.name == "define: create" { "00" } else { &vector.bytes[76..78] })
+        .collect();
+    assert_eq!(changes.len(), 10);
     let acts = vectors.iter().filter(|vector| vector.name.starts_with("act: "));
     let acts: BTreeSet<&str> = acts.map(|vector| &vector.bytes[2..4]).collect();
     assert_eq!(acts.len(), 10);
@@ -562,6 +598,16 @@ proptest! {
     #[test]
     fn changed_records_that_decode_are_canonical(v in common::record(), c in changes()) {
         canonical(&v, &c)?;
+    }
+
+    #[test]
+    fn changed_rows_and_definitions_that_decode_are_canonical(
+        at in any::<prop::sample::Index>(), c in changes(),
+    ) {
+        let (_, record) = at.get(&tables::records()).clone();
+        canonical(&record, &c)?;
+        let (_, operation) = at.get(&tables::operations()).clone();
+        canonical(&operation, &c)?;
     }
 
     #[test]

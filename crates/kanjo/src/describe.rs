@@ -11,7 +11,11 @@ use kanjo_types::membership::{
     Attestor, MemberKind, MembershipChange, NodeCertificate, Notice, Register,
 };
 use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
-use kanjo_types::{Access, Amount, Operation, TokenId, TransactionBody, UserId, WalletId};
+use kanjo_types::relation::{RelationChange, RelationKind};
+use kanjo_types::row::RowChange;
+use kanjo_types::{
+    Access, Amount, Operation, RelationId, TokenId, TransactionBody, UserId, WalletId,
+};
 
 /// More operations than this are counted, not listed.
 const OPERATIONS_SHOWN_MAX: usize = 20;
@@ -235,8 +239,45 @@ fn duty_sentence(operation: &Operation, labels: &Labels<'_>) -> String {
         Operation::RunSchedule { schedule, .. } => format!("make scheduled payment {schedule}"),
         Operation::ChangeMembership { change } => format!("cluster: {}", change_text(change)),
         Operation::TakeNotice { notice, .. } => format!("cluster: {}", notice_text(notice)),
+        Operation::Define { relation, change, .. } => define_text(*relation, change),
+        Operation::Write { relation, changes, .. } => write_text(*relation, changes),
         _ => "something this program has no words for".to_owned(),
     }
+}
+
+/// A change of a table or view of users.
+fn define_text(relation: Option<RelationId>, change: &RelationChange) -> String {
+    let relation = relation.map_or(String::new(), |number| format!(" {number}"));
+    let what = match change {
+        RelationChange::Create { schema, name, kind } => {
+            let kind = match kind {
+                RelationKind::Table(_) => "table",
+                RelationKind::View(_) => "view",
+            };
+            return format!("create {kind} {schema:?}.{name:?}");
+        }
+        RelationChange::AddColumn { column } => format!("add column {:?}", column.name),
+        RelationChange::AddConstraint { constraint } => {
+            format!("add constraint {:?}", constraint.name())
+        }
+        RelationChange::DropConstraint { name } => format!("drop constraint {name:?}"),
+        RelationChange::AddIndex { index } => format!("add index {:?}", index.name),
+        RelationChange::DropIndex { name } => format!("drop index {name:?}"),
+        RelationChange::SetGrants { grants } => format!("set {} grants", grants.len()),
+        RelationChange::Rename { schema, name } => format!("rename to {schema:?}.{name:?}"),
+        RelationChange::SetOwner { owner } => format!("give to user {owner}"),
+        RelationChange::Drop => "drop".to_owned(),
+    };
+    format!("table or view{relation}: {what}")
+}
+
+/// Changes of rows, counted.
+fn write_text(relation: RelationId, changes: &[RowChange]) -> String {
+    let count = |is: fn(&RowChange) -> bool| changes.iter().filter(|change| is(change)).count();
+    let inserted = count(|change| matches!(change, RowChange::Insert { .. }));
+    let updated = count(|change| matches!(change, RowChange::Update { .. }));
+    let deleted = count(|change| matches!(change, RowChange::Delete { .. }));
+    format!("table {relation}: insert {inserted}, update {updated}, delete {deleted} rows")
 }
 
 /// A change of the cluster's membership.
@@ -319,6 +360,16 @@ pub fn condition_text(condition: &Condition, labels: &Labels<'_>) -> String {
         }
         Condition::NotBefore { time_ms } => format!("it is not before {}", utc(*time_ms)),
         Condition::NotAfter { time_ms } => format!("it is not after {}", utc(*time_ms)),
+        Condition::RowIs { relation, key, hash } => {
+            format!("row {} of table {relation} is {}", short(&key.0), short(hash))
+        }
+        Condition::RangeIs { relation, from, to, .. } => {
+            let (from, to) = (short(&from.0), short(&to.0));
+            format!("rows {from} to {to} of table {relation} are as read")
+        }
+        Condition::RelationIs { relation, hash } => {
+            format!("table or view {relation} is {}", short(hash))
+        }
     }
 }
 

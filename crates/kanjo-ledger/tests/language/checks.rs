@@ -12,6 +12,9 @@ use kanjo_types::{Amount, Record, Table};
 impl World {
     /// `balances: bob/1 5 JPY`, `pendings: p1 posted 3`, … : see the README.
     pub fn check(&mut self, what: &str, words: &[&str]) {
+        if self.table_check(what, words) {
+            return;
+        }
         let place = self.place.clone();
         match (what, words) {
             ("states", [count]) => {

@@ -6,9 +6,11 @@ mod checks;
 mod cluster;
 mod operations;
 mod start;
+mod tables;
 mod words;
 mod world;
 
+pub use tables::SHOWN_ELSEWHERE;
 pub use world::World;
 
 use std::collections::BTreeSet;

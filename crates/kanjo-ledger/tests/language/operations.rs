@@ -20,6 +20,10 @@ impl World {
         }
         let first = text.split_whitespace().next().unwrap_or_default();
         let one = match first {
+            "inserts" | "updates" | "deletes" | "alters" => self.table_operation(text),
+            "creates" if text.starts_with("creates table") || text.starts_with("creates view") => {
+                self.table_operation(text)
+            }
             "creates" | "opens" | "changes" => self.registration(who, text),
             "issues" | "redeems" | "pays" => self.payment(who, text),
             "reserves" | "posts" | "voids" | "expires" => self.pending(who, text),
@@ -192,6 +196,9 @@ impl World {
     }
 
     fn condition(&mut self, text: &str) -> Condition {
+        if let Some(condition) = self.table_condition(text) {
+            return condition;
+        }
         match text.split_whitespace().collect::<Vec<_>>()[..] {
             [wallet, "has", "at", "least", value, symbol] => Condition::BalanceAtLeast {
                 wallet: self.wallet(wallet),

@@ -1,6 +1,7 @@
 //! One scenario under way: names, rows, and what came of them.
 
 use super::start::Later;
+use super::tables::Tables;
 use super::words::{purse, seconds};
 use crate::common::{self, Chain, KeySet, START_MS};
 use kanjo_ledger::Verified;
@@ -29,6 +30,7 @@ pub struct World {
     pub salt: u64,
     pub place: String,
     pub seen: BTreeSet<String>,
+    pub tables: Tables,
 }
 
 impl World {
@@ -45,6 +47,7 @@ impl World {
             salt: 0,
             place: String::new(),
             seen: BTreeSet::new(),
+            tables: Tables::default(),
         }
     }
 

@@ -18,7 +18,8 @@ use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::{RowKey, Table};
 use kanjo_types::stored::Location;
 use kanjo_types::{
-    ActId, BundleId, ClaimId, Hash, PendingId, ScheduleId, TokenId, TransactionId, UserId, WalletId,
+    ActId, BundleId, ClaimId, Hash, PendingId, RelationId, ScheduleId, TokenId, TransactionId,
+    UserId, WalletId,
 };
 use serde::Deserialize;
 use std::sync::Arc;
@@ -47,12 +48,14 @@ pub(super) fn parse_key(table: Table, text: &str) -> Result<RowKey, ApiError> {
         Table::Acts => RowKey::item(parse::<ActId>(text, "key")?.0),
         Table::Claims => RowKey::item(parse::<ClaimId>(text, "key")?.0),
         Table::Memberships => RowKey::epoch(parse(text, "key")?),
+        Table::Relations => RowKey::relation(RelationId(parse(text, "key")?)),
         Table::WalletStates
         | Table::Authorities
         | Table::Terms
         | Table::Freezes
         | Table::Reversals
-        | Table::Attributes => RowKey(parse::<Hash>(text, "key")?),
+        | Table::Attributes
+        | Table::Rows => RowKey(parse::<Hash>(text, "key")?),
     })
 }
 
@@ -72,11 +75,13 @@ fn unknown_row(table: Table) -> ApiError {
         Table::Acts => unknown(ResultCode::UnknownAct),
         Table::Claims => unknown(ResultCode::UnknownClaim),
         Table::Attributes => unknown(ResultCode::UnknownAttribute),
+        Table::Relations => unknown(ResultCode::NoSuchRelation),
         Table::Authorities
         | Table::Terms
         | Table::Freezes
         | Table::Reversals
-        | Table::Memberships => {
+        | Table::Memberships
+        | Table::Rows => {
             let sentence = "There is no row with this key in the table.";
             ApiError::not_found("unknown_record", sentence, "key")
         }

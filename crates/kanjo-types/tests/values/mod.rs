@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod money;
 pub mod standing;
+pub mod tables;
 
 use kanjo_types::access::{Access, KeySignature, PublicKey};
 use kanjo_types::block::{

@@ -13,7 +13,8 @@ use kanjo_types::id::ParseIdError;
 use kanjo_types::money::{FreezeTarget, Role, Scope};
 use kanjo_types::record::{RowKey, WalletStateRecord};
 use kanjo_types::{
-    ActId, BundleId, ClaimId, Genesis, Hash, PendingId, Record, ScheduleId, Table, TransactionId,
+    ActId, BundleId, ClaimId, Genesis, Hash, PendingId, Record, RelationId, ScheduleId, Table,
+    TransactionId,
 };
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -223,6 +224,11 @@ fn row_key(session: &Session, table: Table, text: &str) -> Done<RowKey> {
             let epoch = text.parse().map_err(|error| Fail::usage(format!("'{text}': {error}")))?;
             Ok(RowKey::epoch(epoch))
         }
+        Table::Relations => {
+            let number = text.parse().map_err(|error| Fail::usage(format!("'{text}': {error}")))?;
+            Ok(RowKey::relation(RelationId(number)))
+        }
+        Table::Rows => Err(Fail::usage("a key of rows has 64 hexadecimal digits")),
         Table::WalletStates | Table::Terms => {
             let (wallet, symbol) = parts()?;
             Ok(RowKey::wallet_state(book.wallet(wallet)?, token(symbol)?))
