@@ -23,7 +23,8 @@ fn every_scenario_ends_as_its_table_says() {
     assert_eq!(failed, 0, "scenarios that ended otherwise; see above");
     println!("{} scenarios", played.len());
     let seen: BTreeSet<String> = played.into_iter().flatten().flatten().collect();
-    // 4 billion tokens don't fit a test, other bounds have a test of their own; the last three refusals are the node's.
+    // 4 billion tokens don't fit a test, other bounds have a test of their own; the last three
+    // refusals are the node's.
     let results = ResultCode::ALL.iter().filter(|code| !SHOWN_ELSEWHERE.contains(code));
     let refusals = Refusal::ALL.iter().filter(|code| **code < Refusal::Overloaded);
     let codes = results.map(|code| code.code()).chain(refusals.map(|code| code.code()));

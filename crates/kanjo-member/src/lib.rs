@@ -1,9 +1,10 @@
 //! The rules of a member of a cluster, without clock, disk or network.
 //!
 //! ```text
-//!   kanjo-node (threads, links)  ┐                 ┌ conduct:  who votes, leads, leaves, is ejected
-//!                                ├─▶ kanjo-member ─┼ finality: from a committed entry to a final block
-//!   kanjo-sim (simulated)        ┘                 └ witness:  what one keeps that executes nothing
+//!  kanjo-node (threads)  ┐               ┌ conduct:   who leads, leaves, is ejected
+//!                        ├▶ kanjo-member ┼ finality:  from a committed entry to a final block
+//!  kanjo-sim (simulated) ┘               ├ foresight: members in the log, not in the ledger
+//!                                        └ witness:   what one keeps that executes nothing
 //! ```
 //! A node and the simulator drive the same rules: what a seed shows is what a node does.
 //!

@@ -1,5 +1,5 @@
-//! Is a text well-formed JSON (RFC 8259)? Replicas must agree for ever, so this is written down here
-//! and does not change with a library. Nesting is bounded; numbers are looked at as text only.
+//! Is a text well-formed JSON (RFC 8259)? Replicas must agree for ever, so this is written down
+//! here and does not change with a library. Nesting is bounded; numbers are looked at as text only.
 
 /// Deepest nesting of arrays and objects.
 pub const JSON_DEPTH_MAX: usize = 64;

@@ -94,8 +94,8 @@ pub struct RowRecord {
     pub links: Links,
     /// Its values by column; fewer than columns when some were added later. `None`: deleted.
     pub values: Option<Vec<Value>>,
-    /// Relations: hash of the record of its table, then of the row that each foreign key references,
-    /// in the order of the constraints; zero for none.
+    /// Relations: hash of the record of its table, then of the row that each foreign key
+    /// references, in the order of the constraints; zero for none.
     pub references: Vec<Hash>,
 }
 
@@ -236,8 +236,8 @@ pub fn relation_bounds(relation: RelationId) -> (RowKey, RowKey) {
 }
 
 /// Row keys between which all rows lie whose primary key is at or after `from` and at or before
-/// `to`; each names as many leading values of the key as there are bounds for. Others may lie there,
-/// too: only the first 12 bytes of the encoding count. `None` when a value is null or JSON.
+/// `to`; each names as many leading values of the key as there are bounds for. Others may lie
+/// there, too: only the first 12 bytes of the encoding count. `None` when a value is null or JSON.
 #[must_use]
 pub fn key_bounds(relation: RelationId, from: &[Value], to: &[Value]) -> Option<(RowKey, RowKey)> {
     let from = placed(relation, &ordered_key(from)?, 0, &[0; 32]);

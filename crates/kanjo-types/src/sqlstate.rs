@@ -3,8 +3,8 @@
 use crate::outcome::ResultCode;
 
 impl ResultCode {
-    /// Five characters: PostgreSQL's where it has a word for the failure, otherwise one of the class
-    /// `KJ`, with the code's number.
+    /// Five characters: PostgreSQL's where it has a word for the failure, otherwise one of the
+    /// class `KJ`, with the code's number.
     #[must_use]
     pub fn sqlstate(self) -> String {
         let standard = match self {

@@ -51,8 +51,8 @@ pub fn holds(
 /// (`None`).
 ///
 /// # Errors
-/// [`ResultCode::ArithmeticOverflow`], [`ResultCode::DivisionByZero`], [`ResultCode::OutOfRange`] and
-/// [`ResultCode::TextTooLong`] of casts, [`ResultCode::TooMuch`] when no work is left,
+/// [`ResultCode::ArithmeticOverflow`], [`ResultCode::DivisionByZero`], [`ResultCode::OutOfRange`]
+/// and [`ResultCode::TextTooLong`] of casts, [`ResultCode::TooMuch`] when no work is left,
 /// [`ResultCode::BadDefinition`] when it was not checked.
 pub fn evaluate(
     expression: &Expression,

@@ -74,8 +74,8 @@ pub(super) fn arity(step: &Step) -> usize {
     }
 }
 
-/// The type of a step's result, given those of its operands; columns are for the caller. `None` when
-/// they don't go together.
+/// The type of a step's result, given those of its operands; columns are for the caller. `None`
+/// when they don't go together.
 pub(super) fn result_type(step: &Step, operands: &[ColumnType]) -> Option<ColumnType> {
     use ColumnType::{Boolean, Integer, Text, Timestamptz, Uuid};
     let boolean = |fits: bool| fits.then_some(Boolean);

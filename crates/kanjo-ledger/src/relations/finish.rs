@@ -1,8 +1,8 @@
 //! The end of a transaction that touched tables of users: unique and foreign constraints, and new
 //! constraints against all rows.
 //!
-//! Checks come in this order: unique constraints, then new CHECKs, then targets of foreign keys, then
-//! rows that are still referenced; within each by table, constraint (as defined) and key.
+//! Checks come in this order: unique constraints, then new CHECKs, then targets of foreign keys,
+//! then rows that are still referenced; within each by table, constraint (as defined) and key.
 
 use super::index::{KeyBytes, constraint_key, key_of};
 use super::write::keeps;
@@ -262,7 +262,8 @@ impl<'a> End<'a> {
         Ok(())
     }
 
-    /// Rows that were there and are not any more, or have other keys: does something reference them?
+    /// Rows that were there and are not any more, or have other keys: does something reference
+    /// them?
     fn check_referencing(
         &self,
         relation: RelationId,

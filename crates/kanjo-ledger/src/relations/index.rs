@@ -1,8 +1,9 @@
 //! Indexes over tables of users, in memory: names, unique and foreign keys.
 //!
 //! # Invariants
-//! - They follow from the rows. While a log is redone they are [stale](RelationIndex::stale), because
-//!   partitions then stand at different heights; the next block begins with making them anew.
+//! - They follow from the rows. While a log is redone they are [stale](RelationIndex::stale),
+//!   because partitions then stand at different heights; the next block begins with making them
+//!   anew.
 //! - `tables` has every table that is not dropped, with each of its unique constraints and each of
 //!   its foreign keys to rows; under each constraint stand the live rows, those aside that it does
 //!   not concern because of a null.

@@ -1,8 +1,8 @@
 //! What rows refer to: in the end each names the hash of the record that each of its foreign keys
 //! leads to, as it is after the transaction.
 //!
-//! So a row is made after those that it references. Where rows reference each other in a circle, the
-//! one that comes first names the other as it was before the transaction, or zero.
+//! So a row is made after those that it references. Where rows reference each other in a circle,
+//! the one that comes first names the other as it was before the transaction, or zero.
 
 use super::Origin;
 use crate::ledger::Ledger;

@@ -1,9 +1,9 @@
 //! Changes of rows.
 //!
 //! Checks come in this order: the table exists and is one; the signers have the right for each kind
-//! of change; the definition is the one that the changes were planned under; then, change by change:
-//! the row is as expected, types and NOT NULL by column, size, CHECK by constraint, and for a new row
-//! that its key is free.
+//! of change; the definition is the one that the changes were planned under; then, change by
+//! change: the row is as expected, types and NOT NULL by column, size, CHECK by constraint, and for
+//! a new row that its key is free.
 
 use super::{Origin, Trouble, Troubled};
 use crate::execute::Step;

@@ -310,7 +310,8 @@ impl World {
         Operation::Write { relation: self.relation(table), definition, changes }
     }
 
-    /// `row 1 of T unchanged`, `rows 1 to 5 of T unchanged`, `T unchanged`: since it was remembered.
+    /// `row 1 of T unchanged`, `rows 1 to 5 of T unchanged`, `T unchanged`: since it was
+    /// remembered.
     pub fn table_condition(&mut self, text: &str) -> Option<Condition> {
         let remembered = |world: &Self, what: String| world.tables.remembered[&what];
         match text.split_whitespace().collect::<Vec<_>>()[..] {

@@ -274,8 +274,8 @@ fn notary_error(error: SignerError) -> NotaryError {
     }
 }
 
-/// Has entries of the log signed for the engine. While the sentinel is away it waits, and the engine
-/// with it.
+/// Has entries of the log signed for the engine. While the sentinel is away it waits, and the
+/// engine with it.
 pub(crate) struct Notary {
     pub member: Arc<Member>,
 }
