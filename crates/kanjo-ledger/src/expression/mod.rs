@@ -27,7 +27,7 @@ use kanjo_types::outcome::ResultCode;
 
 /// Most units of work that the expressions of one transaction take: a step is one, and so is each
 /// byte of a text that it looks at.
-pub const WORK_MAX: u64 = 1 << 25;
+pub const WORK_MAX: u64 = 1 << 22;
 
 /// Work that is left to a transaction.
 #[derive(Debug, Clone, Copy)]

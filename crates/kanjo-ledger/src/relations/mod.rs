@@ -30,7 +30,8 @@ use kanjo_types::{Hash, RelationId, ResultCode};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most rows that the conditions and new constraints of one transaction look at.
-const READ_ROWS_MAX: usize = 1 << 18;
+const READ_ROWS_MAX: usize = 1 << 17;
+const _: () = assert!(kanjo_types::relation::CHECKED_ROWS_MAX <= READ_ROWS_MAX);
 
 /// What a failed operation on a table of users failed at; the receipt has only code and operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
