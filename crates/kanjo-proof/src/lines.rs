@@ -5,8 +5,8 @@ use kanjo_types::membership::{MemberStatus, Membership};
 use kanjo_types::money::{Act, Direction, Every, FreezeTarget, Reason, Role, Scope};
 use kanjo_types::policy::{MovedOn, Policy, TokenRules};
 use kanjo_types::record::{RowKey, StateExtra, TokenRecord, WalletStateRecord};
-use kanjo_types::relation::{RelationKind, RelationRecord};
-use kanjo_types::row::RowRecord;
+use kanjo_types::relation::RelationRecord;
+use kanjo_types::row::{RowRecord, relation_of_key};
 use kanjo_types::standing::{
     ActRecord, ActStatus, AttributeRecord, AuthorityRecord, BundleRecord, BundleStatus,
     ClaimRecord, Freeze, FreezeRecord, PendingRecord, PendingStatus, ReversalKind, ReversalRecord,
@@ -384,10 +384,7 @@ fn write_membership(f: &mut Formatter<'_>, membership: &Membership) -> fmt::Resu
 
 fn write_relation(f: &mut Formatter<'_>, relation: &RelationRecord) -> fmt::Result {
     let RelationRecord { number, schema, name, owner, .. } = relation;
-    let kind = match &relation.kind {
-        RelationKind::Table(_) => "table",
-        RelationKind::View(_) => "view",
-    };
+    let kind = relation.kind.word();
     let dropped = if relation.dropped { ", dropped" } else { "" };
     write!(f, "{kind} {number} {schema:?}.{name:?} of user {owner}{dropped}")
 }
@@ -435,7 +432,7 @@ impl Display for Key {
                 write!(f, "table or view {first}")
             }
             Table::Rows => {
-                write!(f, "row of table {} with key {}", first.0.reverse_bits(), self.1.0)
+                write!(f, "row of table {} with key {}", relation_of_key(self.1), self.1.0)
             }
             Table::Authorities => self.write_role(f, [Scope::Token(first), Scope::User(user)]),
             Table::Freezes => self.write_freeze(f, id),

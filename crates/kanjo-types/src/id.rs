@@ -204,56 +204,33 @@ hash_id!(
     TransactionId
 );
 
-/// A currency or asset: the position of its creation, counted from 1 (the first token of the
-/// genesis).
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    BorshSerialize,
-    BorshDeserialize,
-    Serialize,
-    Deserialize,
-)]
-#[serde(transparent)]
-pub struct TokenId(pub u32);
+macro_rules! numbered_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(
+            Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+            BorshSerialize, BorshDeserialize, Serialize, Deserialize,
+        )]
+        #[serde(transparent)]
+        pub struct $name(pub u32);
 
-impl fmt::Display for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
 }
 
-/// A table or view that users define: the position of its creation, counted from 1.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    BorshSerialize,
-    BorshDeserialize,
-    Serialize,
-    Deserialize,
-)]
-#[serde(transparent)]
-pub struct RelationId(pub u32);
-
-impl fmt::Display for RelationId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+numbered_id!(
+    /// A currency or asset: the position of its creation, counted from 1 (the first token of the
+    /// genesis).
+    TokenId
+);
+numbered_id!(
+    /// A table or view that users define: the position of its creation, counted from 1.
+    RelationId
+);
 
 impl UserId {
     /// The id of the user that `access` and `number` define on `chain`. `number` lets one set of

@@ -304,6 +304,17 @@ pub enum RelationKind {
     View(String),
 }
 
+impl RelationKind {
+    /// What people call it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Table(_) => "table",
+            Self::View(_) => "view",
+        }
+    }
+}
+
 /// A version of a relation.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct RelationRecord {
@@ -454,6 +465,15 @@ impl Definition {
     #[must_use]
     pub fn constraint(&self, name: &str) -> Option<&Constraint> {
         self.constraints.iter().find(|constraint| constraint.name() == name)
+    }
+
+    /// The first unique constraint over exactly these columns, in this order.
+    #[must_use]
+    pub fn unique_over(&self, columns: &[u16]) -> Option<&Constraint> {
+        self.constraints.iter().find(|constraint| match constraint {
+            Constraint::Unique { columns: of_it, .. } => of_it == columns,
+            _ => false,
+        })
     }
 
     /// The values of a row in some columns, in their order.

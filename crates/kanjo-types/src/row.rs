@@ -229,6 +229,13 @@ where
     Some(placed(relation, &ordered, 0, &tail.0))
 }
 
+/// The table that a row key is of: it begins with the table's number, bits reversed.
+#[must_use]
+pub fn relation_of_key(key: RowKey) -> RelationId {
+    let number = key.0.0.first_chunk::<4>().copied().unwrap_or_default();
+    RelationId(u32::from_be_bytes(number).reverse_bits())
+}
+
 /// The smallest and the largest row key of a table.
 #[must_use]
 pub fn relation_bounds(relation: RelationId) -> (RowKey, RowKey) {

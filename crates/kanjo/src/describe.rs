@@ -11,7 +11,7 @@ use kanjo_types::membership::{
     Attestor, MemberKind, MembershipChange, NodeCertificate, Notice, Register,
 };
 use kanjo_types::money::{Act, Condition, Direction, Every, FreezeTarget, Grant, Leg, WhenShort};
-use kanjo_types::relation::{RelationChange, RelationKind};
+use kanjo_types::relation::RelationChange;
 use kanjo_types::row::RowChange;
 use kanjo_types::{
     Access, Amount, Operation, RelationId, TokenId, TransactionBody, UserId, WalletId,
@@ -250,11 +250,7 @@ fn define_text(relation: Option<RelationId>, change: &RelationChange) -> String 
     let relation = relation.map_or(String::new(), |number| format!(" {number}"));
     let what = match change {
         RelationChange::Create { schema, name, kind } => {
-            let kind = match kind {
-                RelationKind::Table(_) => "table",
-                RelationKind::View(_) => "view",
-            };
-            return format!("create {kind} {schema:?}.{name:?}");
+            return format!("create {} {schema:?}.{name:?}", kind.word());
         }
         RelationChange::AddColumn { column } => format!("add column {:?}", column.name),
         RelationChange::AddConstraint { constraint } => {

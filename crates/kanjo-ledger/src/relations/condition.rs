@@ -1,6 +1,6 @@
 //! Conditions on rows: what a transaction's maker has read.
 
-use super::live;
+use super::{READ_ROWS_MAX, live};
 use crate::execute::Step;
 use crate::ledger::Ledger;
 use crate::table::Row as _;
@@ -44,16 +44,9 @@ impl Ledger {
         from: RowKey,
         to: RowKey,
     ) -> Result<Hash, ResultCode> {
-        let mut looked_at = 0usize;
-        let most = super::READ_ROWS_MAX + 1;
-        let rows = self.rows_between(relation, from, to).take(most).inspect(|_| looked_at += 1);
-        let found = rows.filter(|row| live(&row.record).is_some());
-        let found: Vec<_> = found.take(RANGE_ROWS_MAX + 1).map(|row| (row.key, row.hash)).collect();
+        let (digest, looked_at) = self.digest_within(relation, (from, to), READ_ROWS_MAX + 1);
         self.scratch.relations.read(looked_at)?;
-        if found.len() > RANGE_ROWS_MAX {
-            return Err(ResultCode::TooMany);
-        }
-        Ok(range_digest(found.into_iter()))
+        digest
     }
 
     /// What [`Condition::RangeIs`] says of the rows as they are now.
@@ -66,12 +59,23 @@ impl Ledger {
         from: RowKey,
         to: RowKey,
     ) -> Result<Hash, ResultCode> {
-        let rows = self.rows_between(relation, from, to);
+        self.digest_within(relation, (from, to), usize::MAX).0
+    }
+
+    /// The digest of a range of which at most so many rows are looked at, and how many were.
+    fn digest_within(
+        &self,
+        relation: RelationId,
+        (from, to): (RowKey, RowKey),
+        most: usize,
+    ) -> (Result<Hash, ResultCode>, usize) {
+        let mut looked_at = 0usize;
+        let rows = self.rows_between(relation, from, to).take(most).inspect(|_| looked_at += 1);
         let found = rows.filter(|row| live(&row.record).is_some());
         let found: Vec<_> = found.take(RANGE_ROWS_MAX + 1).map(|row| (row.key, row.hash)).collect();
         if found.len() > RANGE_ROWS_MAX {
-            return Err(ResultCode::TooMany);
+            return (Err(ResultCode::TooMany), looked_at);
         }
-        Ok(range_digest(found.into_iter()))
+        (Ok(range_digest(found.into_iter())), looked_at)
     }
 }

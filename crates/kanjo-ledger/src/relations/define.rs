@@ -306,11 +306,7 @@ fn check_definition(definition: &Definition) -> Step {
 
 /// Are these the columns of the primary key or of a unique constraint?
 fn is_key(definition: &Definition, columns: &[u16]) -> bool {
-    let unique = definition.constraints.iter().any(|constraint| match constraint {
-        Constraint::Unique { columns: of_it, .. } => of_it == columns,
-        _ => false,
-    });
-    unique || definition.primary == columns
+    definition.primary == columns || definition.unique_over(columns).is_some()
 }
 
 fn table_mut(record: &mut RelationRecord) -> Result<&mut Definition, ResultCode> {

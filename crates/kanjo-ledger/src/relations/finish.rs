@@ -13,7 +13,7 @@ use kanjo_types::RelationId;
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::RowKey;
 use kanjo_types::relation::{CHECKED_ROWS_MAX, Constraint, Definition, Target};
-use kanjo_types::row::{RowRecord, Value, row_key};
+use kanjo_types::row::{RowRecord, Value, relation_of_key, row_key};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A failure: code, where, and which change it came by (`None`: a new constraint).
@@ -93,10 +93,7 @@ impl<'a> End<'a> {
         let scratch = &ledger.scratch.relations;
         let mut drafted: BTreeMap<RelationId, BTreeSet<RowKey>> = BTreeMap::new();
         for key in scratch.rows.keys() {
-            // A row's key begins with the reversed number of its table.
-            let number = key.0.0.first_chunk::<4>().copied().unwrap_or_default();
-            let relation = RelationId(u32::from_be_bytes(number).reverse_bits());
-            drafted.entry(relation).or_default().insert(*key);
+            drafted.entry(relation_of_key(*key)).or_default().insert(*key);
         }
         for (relation, _) in scratch.constraints.keys() {
             drafted.entry(*relation).or_default();
@@ -213,10 +210,7 @@ impl<'a> End<'a> {
             let key = row_key(relation, values.iter().copied())?;
             return self.ledger.row_now(key).map(|row| row.key);
         }
-        let constraint = definition.constraints.iter().find(|constraint| match constraint {
-            Constraint::Unique { columns: of_it, .. } => of_it == columns,
-            _ => false,
-        })?;
+        let constraint = definition.unique_over(columns)?;
         let bytes = kanjo_types::codec::to_bytes(&values);
         let drafted = self.keys.get(&(relation, constraint.name()));
         if let Some(row) = drafted.and_then(|keys| keys.get(&bytes)) {
