@@ -1,5 +1,7 @@
 //! The view against a model that keeps a copy of everything for each height.
 
+#![allow(clippy::unwrap_used)] // A test may.
+
 use kanjo_types::Hash;
 use kanjo_types::UserId;
 use kanjo_types::record::{RowKey, Table};
