@@ -23,6 +23,8 @@ pub struct Config {
     pub verify_threads: usize,
     /// Size of a segment of the block log.
     pub segment_bytes: u64,
+    /// Keeps all rows a second time, for SQL ([`kanjo_view`]).
+    pub view: bool,
     /// Most transactions between admission and finality; more are refused as `overloaded`.
     pub in_flight_max: usize,
 }
@@ -40,6 +42,7 @@ impl Config {
             checkpoint_interval_s: 60,
             verify_threads: 0,
             segment_bytes: 64 << 20,
+            view: false,
             in_flight_max: 262_144,
         }
     }

@@ -46,6 +46,7 @@ mod sequencer;
 mod shared;
 mod subjects;
 mod tables;
+mod view;
 mod writer;
 
 pub use cluster::{MemberOptions, start_member};

@@ -17,8 +17,10 @@ use crate::sealer::{Next, Sealer, Sealing};
 use crate::sequencer::{Batch, Sequencer};
 use crate::shared::{Health, Shared, ToSequencer};
 use crate::tables::WaitingTables;
+use crate::view::{self, Log, ToView};
 use crate::writer::Writer;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use kanjo_ledger::Ledger;
 use kanjo_proof::state::StateTree;
 use kanjo_proof::trust::SignedHeader;
 use kanjo_store::checkpoint::CheckpointStore;
@@ -27,6 +29,7 @@ use kanjo_store::log::Preparer;
 use kanjo_types::membership::Membership;
 use kanjo_types::record::PARTITIONS;
 use kanjo_types::{ChainId, Hash};
+use kanjo_view::{LogSource, View};
 use parking_lot::RwLock;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -240,6 +243,7 @@ impl Assembly {
         let Opened { genesis, ledger, trees, history, blocks, index, checkpoints, .. } = opened;
         let is_alone = cluster.is_none();
         let epoch = ledger.membership().epoch;
+        let (view, to_be_shown) = viewed(&config, &ledger, opened.tip.height);
         let shared = Arc::new(Shared {
             chain: genesis.chain_id(),
             config,
@@ -257,6 +261,7 @@ impl Assembly {
             stop: AtomicBool::new(false),
             pending_headers: RwLock::default(),
             memberships: crate::memberships::Made::default(),
+            view,
             cluster,
         });
         let cleanup = StopThreads(Some(shared.clone()));
@@ -268,6 +273,14 @@ impl Assembly {
             let (jobs, shared_, sequencer) = (jobs.clone(), shared.clone(), to_sequencer.clone());
             workers.push(spawn("signature", &shared, move || jobs.work(&shared_, &sequencer))?);
         }
+        let background = match &shared.view {
+            Some((view, _)) => {
+                let (view, shared_) = (Arc::clone(view), shared.clone());
+                let work = move || view::run_feeder(&shared_, &view, &to_be_shown);
+                vec![spawn("view", &shared, work)?]
+            }
+            None => Vec::new(),
+        };
         let sequencer = Sequencer::new(shared.clone(), messages, to_sealer, is_alone);
         let stages = vec![spawn("sequencer", &shared, move || sequencer.run())?];
         Ok(Self {
@@ -278,7 +291,7 @@ impl Assembly {
             checkpoints: Some(checkpoints),
             workers,
             stages,
-            background: Vec::new(),
+            background,
             cleanup,
         })
     }
@@ -356,6 +369,22 @@ impl Assembly {
     }
 }
 
+/// The view of a ledger as it was opened, and the channel that feeds it; it is never used without SQL.
+#[allow(clippy::type_complexity)] // Named once.
+fn viewed(
+    config: &Config,
+    ledger: &Ledger,
+    height: u64,
+) -> (Option<(Arc<View>, Sender<ToView>)>, Receiver<ToView>) {
+    let (to_view, to_be_shown) = bounded(INDEX_QUEUE);
+    if !config.view {
+        return (None, to_be_shown);
+    }
+    let view = Arc::new(View::new(kanjo_view::Limits::default()));
+    view::load(&view, ledger, height);
+    (Some((view, to_view)), to_be_shown)
+}
+
 /// Keeps the next segment of the log ready, so that appends don't wait for it.
 fn prepare_segments(shared: &Shared, preparer: &kanjo_store::log::Preparer) {
     let cpu = shared.metrics.thread(Stage::Background);
@@ -409,6 +438,18 @@ impl RunningNode {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The rows that SQL reads, when the node was started [with them](Config::view).
+    #[must_use]
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.shared.view.as_ref().map(|(view, _)| Arc::clone(view))
+    }
+
+    /// The log of final blocks, for SQL.
+    #[must_use]
+    pub fn log(&self) -> Arc<dyn LogSource> {
+        Arc::new(Log(Arc::downgrade(&self.shared)))
     }
 
     /// Why the node has stopped by itself, if it has.

@@ -5,10 +5,12 @@ use crate::cluster::witness;
 use crate::proofs;
 use crate::sealer::{Sealed, SealedBlock};
 use crate::shared::{FinalBlock, Health, Shared, Tip};
+use crate::view::ToView;
 use crossbeam_channel::Sender;
 use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_proof::trust::SignedHeader;
 use kanjo_types::membership::Membership;
+use kanjo_types::stored::Entry;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -62,11 +64,21 @@ impl Release {
             };
         });
         let index = ToIndex { height: header.height, entries: Arc::new(Vec::new()) };
+        if header.transactions == 0 && header.height > 0 {
+            self.show(header.height, &index.entries);
+        }
         let index = (header.transactions == 0 && header.height > 0).then_some(index);
         let transactions = self.shared.tip().transactions;
         let copy = remembered.map(|known| witness::copy(header.height, transactions, known));
         let copies = copy.into_iter().collect();
         self.keep(Kept { signed: Some(signed.clone()), index, copies });
+    }
+
+    /// Tells the view. Without room its feeder reads the block from the log.
+    fn show(&self, height: u64, entries: &Arc<Vec<Entry>>) {
+        if let Some((_, blocks)) = &self.shared.view {
+            let _ = blocks.try_send(ToView { height, entries: Arc::clone(entries) });
+        }
     }
 
     fn keep(&self, kept: Kept) {
@@ -92,6 +104,7 @@ impl Release {
                 transactions: tip.transactions + u64::from(header.transactions),
             };
         });
+        self.show(header.height, &entries);
         let to_index = ToIndex { height: header.height, entries: entries.clone() };
         if self.shared.blocks.receiver_count() > 0 {
             let summary = BlockSummary {

@@ -8,6 +8,8 @@ use crate::metrics::Metrics;
 use crate::proofs::ProofQuery;
 use crate::sequencer::Replay;
 use crate::tables::TableQuery;
+use crate::view::ToView;
+use crossbeam_channel::Sender;
 use kanjo_api::{BlockSummary, SubmitOutcome};
 use kanjo_ledger::Ledger;
 use kanjo_proof::merkle::AppendTree;
@@ -15,6 +17,7 @@ use kanjo_store::index::Index;
 use kanjo_types::membership::{Notice, Statement};
 use kanjo_types::stored::{Entry, Location};
 use kanjo_types::{ChainId, Genesis, Hash, TransactionId};
+use kanjo_view::View;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,6 +88,8 @@ pub(crate) struct Shared {
     pub pending_headers: RwLock<BTreeMap<u64, Hash>>,
     /// Proofs of memberships that were asked for before.
     pub memberships: crate::memberships::Made,
+    /// The rows for SQL, and where final blocks go for it; none without SQL.
+    pub view: Option<(Arc<View>, Sender<ToView>)>,
     /// What only members of a cluster have.
     pub cluster: Option<Arc<ClusterState>>,
 }

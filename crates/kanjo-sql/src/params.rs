@@ -1,0 +1,197 @@
+//! Parameters as the wire carries them.
+
+use crate::error::{SqlError, code};
+use datafusion::arrow::datatypes::i256;
+use datafusion::common::ScalarValue;
+use pgwire::api::Type;
+
+/// Microseconds from 1970 to 2000, where PostgreSQL begins to count.
+const EPOCH_US: i64 = 946_684_800_000_000;
+const EPOCH_DAYS: i32 = 10_957;
+
+fn bad(of: &Type, what: &str) -> SqlError {
+    SqlError::new(
+        code::BAD_TEXT,
+        format!("invalid input syntax for type {}: \"{what}\"", of.name()),
+    )
+}
+
+/// The value of a parameter of a type; `None` is SQL's null.
+pub(crate) fn value(
+    of: &Type,
+    bytes: Option<&[u8]>,
+    binary: bool,
+) -> Result<ScalarValue, SqlError> {
+    let Some(bytes) = bytes else { return Ok(null(of)) };
+    if binary { from_binary(of, bytes) } else { from_text(of, bytes) }
+}
+
+fn null(of: &Type) -> ScalarValue {
+    match *of {
+        Type::BOOL => ScalarValue::Boolean(None),
+        Type::INT2 | Type::INT4 | Type::INT8 => ScalarValue::Int64(None),
+        Type::FLOAT4 | Type::FLOAT8 => ScalarValue::Float64(None),
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME => ScalarValue::Utf8(None),
+        _ => ScalarValue::Null,
+    }
+}
+
+fn from_text(of: &Type, bytes: &[u8]) -> Result<ScalarValue, SqlError> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| SqlError::new("22021", "a parameter is not UTF-8"))?;
+    Ok(match *of {
+        Type::BOOL => ScalarValue::Boolean(Some(match text.trim().to_lowercase().as_str() {
+            "t" | "true" | "on" | "yes" | "1" => true,
+            "f" | "false" | "off" | "no" | "0" => false,
+            _ => return Err(bad(of, text)),
+        })),
+        Type::INT2 | Type::INT4 | Type::INT8 | Type::OID => {
+            ScalarValue::Int64(Some(text.trim().parse().map_err(|_| bad(of, text))?))
+        }
+        Type::FLOAT4 | Type::FLOAT8 => {
+            ScalarValue::Float64(Some(text.trim().parse().map_err(|_| bad(of, text))?))
+        }
+        Type::NUMERIC => decimal(text.trim()).ok_or_else(|| bad(of, text))?,
+        Type::BYTEA => {
+            let digits = text.strip_prefix("\\x").ok_or_else(|| bad(of, text))?;
+            ScalarValue::Binary(Some(hex::decode(digits).map_err(|_| bad(of, text))?))
+        }
+        // Dates, times and what is not known: the planner casts the text.
+        _ => ScalarValue::Utf8(Some(text.to_owned())),
+    })
+}
+
+/// A decimal number with as many places as its text has.
+fn decimal(text: &str) -> Option<ScalarValue> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let places = i8::try_from(fraction.len()).ok().filter(|places| *places <= 38)?;
+    let digits = whole.trim_start_matches(['-', '+']).len() + fraction.len();
+    let joined = format!("{}{fraction}", whole.strip_prefix('+').unwrap_or(whole));
+    if digits == 0 || digits > 76 || fraction.contains(['-', '+']) {
+        return None;
+    }
+    match joined.parse::<i128>() {
+        Ok(number) if digits <= 38 => Some(ScalarValue::Decimal128(Some(number), 38, places)),
+        _ => Some(ScalarValue::Decimal256(i256::from_string(&joined), 76, places)),
+    }
+}
+
+fn exact<const N: usize>(of: &Type, bytes: &[u8]) -> Result<[u8; N], SqlError> {
+    <[u8; N]>::try_from(bytes).map_err(|_| {
+        let message = format!("a {} parameter has {} bytes instead of {N}", of.name(), bytes.len());
+        SqlError::new("22P03", message)
+    })
+}
+
+fn from_binary(of: &Type, bytes: &[u8]) -> Result<ScalarValue, SqlError> {
+    Ok(match *of {
+        Type::BOOL => ScalarValue::Boolean(Some(exact::<1>(of, bytes)? != [0])),
+        Type::INT2 => ScalarValue::Int64(Some(i16::from_be_bytes(exact(of, bytes)?).into())),
+        Type::INT4 => ScalarValue::Int64(Some(i32::from_be_bytes(exact(of, bytes)?).into())),
+        Type::OID => ScalarValue::Int64(Some(u32::from_be_bytes(exact(of, bytes)?).into())),
+        Type::INT8 => ScalarValue::Int64(Some(i64::from_be_bytes(exact(of, bytes)?))),
+        Type::FLOAT4 => ScalarValue::Float64(Some(f32::from_be_bytes(exact(of, bytes)?).into())),
+        Type::FLOAT8 => ScalarValue::Float64(Some(f64::from_be_bytes(exact(of, bytes)?))),
+        Type::BYTEA => ScalarValue::Binary(Some(bytes.to_vec())),
+        Type::TIMESTAMP | Type::TIMESTAMPTZ => {
+            let since_2000 = i64::from_be_bytes(exact(of, bytes)?);
+            let time_us = since_2000
+                .checked_add(EPOCH_US)
+                .ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
+            let zone = (*of == Type::TIMESTAMPTZ).then(|| "UTC".into());
+            ScalarValue::TimestampMicrosecond(Some(time_us), zone)
+        }
+        Type::DATE => {
+            let days = i32::from_be_bytes(exact(of, bytes)?).checked_add(EPOCH_DAYS);
+            let days = days.ok_or_else(|| SqlError::new("22008", "date out of range"))?;
+            ScalarValue::Date32(Some(days))
+        }
+        Type::NUMERIC => numeric(of, bytes)?,
+        Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => {
+            return from_text(&Type::TEXT, bytes);
+        }
+        _ => {
+            let message = format!("parameters of type {} are not taken in binary", of.name());
+            return Err(SqlError::not_supported(message));
+        }
+    })
+}
+
+/// PostgreSQL's binary form of a decimal number.
+fn numeric(of: &Type, bytes: &[u8]) -> Result<ScalarValue, SqlError> {
+    let wrong = || SqlError::new("22P03", "a numeric parameter is not well formed");
+    let words: Vec<u16> =
+        bytes.as_chunks::<2>().0.iter().map(|word| u16::from_be_bytes(*word)).collect();
+    let [count, weight, sign, places, groups @ ..] = words.as_slice() else { return Err(wrong()) };
+    let places = usize::from(*places);
+    if usize::from(*count) != groups.len() || places > 38 || groups.len() > 32 {
+        return Err(wrong());
+    }
+    let negative = match sign {
+        0 => false,
+        0x4000 => true,
+        _ => return Err(SqlError::not_supported("numeric NaN and infinity are not taken")),
+    };
+    let weight = i32::from(weight.cast_signed());
+    if !(-32..=32).contains(&weight) {
+        return Err(wrong());
+    }
+    let digits_of = |position: i32| {
+        let at = usize::try_from(weight - position).ok();
+        let group = at.and_then(|at| groups.get(at)).copied().unwrap_or(0);
+        format!("{group:04}")
+    };
+    if groups.iter().any(|group| *group > 9_999) {
+        return Err(wrong());
+    }
+    let whole: String = (0..=weight.max(0)).rev().map(digits_of).collect();
+    let fraction: String = (1..=10).map(|position: i32| digits_of(-position)).collect();
+    let fraction = fraction.get(..places).unwrap_or_default();
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let minus = if negative { "-" } else { "" };
+    let text = match fraction.is_empty() {
+        true => format!("{minus}{whole}"),
+        false => format!("{minus}{whole}.{fraction}"),
+    };
+    decimal(&text).ok_or_else(|| bad(of, &text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::BytesMut;
+
+    #[test]
+    fn a_binary_numeric_is_read_as_it_was_written() {
+        let texts = [
+            "0",
+            "1",
+            "-1",
+            "10000",
+            "9999",
+            "12.5",
+            "-0.0001",
+            "0.00000001",
+            "123456789.987654321",
+            "340282366920938463463374607431768211455",
+            "99999999999999999999999999999999999999",
+        ];
+        for text in texts {
+            let mut out = BytesMut::new();
+            crate::encode::numeric(text, &mut out).unwrap();
+            let read = value(&Type::NUMERIC, Some(&out), true).unwrap();
+            assert_eq!(Some(read), decimal(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_refused() {
+        assert_eq!(value(&Type::INT8, Some(b"12x"), false).unwrap_err().code, code::BAD_TEXT);
+        assert_eq!(value(&Type::INT8, Some(b"12"), true).unwrap_err().code, "22P03");
+        for bad in ["", "-", "1-2", "1.-2", "abc", "."] {
+            let read = value(&Type::NUMERIC, Some(bad.as_bytes()), false);
+            assert!(read.is_err() || read == Ok(ScalarValue::Decimal256(None, 76, 0)), "{bad}");
+        }
+    }
+}

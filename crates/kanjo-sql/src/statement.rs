@@ -1,0 +1,256 @@
+//! From text to statements: bounds first, then the parser, then what of it is done here.
+
+use crate::error::{SqlError, code};
+use crate::limits::Limits;
+use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use std::ops::ControlFlow;
+
+/// What a statement asks for.
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    /// Rows.
+    Query(Box<Statement>),
+    /// The value of a setting.
+    Show(String),
+    /// Changes a setting of the session: taken, and without effect.
+    Set,
+    Begin,
+    Commit,
+    Rollback,
+    /// Forgets what was prepared.
+    Discard(&'static str),
+}
+
+/// Reads the statements of a text.
+pub(crate) fn parse(
+    text: &str,
+    limits: &Limits,
+    compatible: &PostgresCompatibilityParser,
+) -> Result<Vec<Ask>, SqlError> {
+    bound(text, limits)?;
+    let parsed = Parser::new(&PostgreSqlDialect {})
+        .with_recursion_limit(limits.nesting_max)
+        .try_with_sql(text)
+        .and_then(|mut parser| parser.parse_statements());
+    let statements = match parsed {
+        Ok(statements) if !statements.iter().any(is_about_catalog) => statements,
+        Err(ParserError::RecursionLimitExceeded) => return Err(too_deep()),
+        // What clients ask the catalog goes through rules that know the ways of those clients.
+        Ok(_) => compatible.parse(text).map_err(|error| syntax(&error, text))?,
+        Err(error) => match text.contains("pg_") {
+            true => compatible.parse(text).map_err(|_| syntax(&error, text))?,
+            false => return Err(syntax(&error, text)),
+        },
+    };
+    statements.into_iter().map(ask).collect()
+}
+
+fn too_deep() -> SqlError {
+    SqlError::new(code::TOO_COMPLEX, "the statement is nested too deeply")
+}
+
+/// Refuses what would take the parser or the planner too much, before either sees it.
+fn bound(text: &str, limits: &Limits) -> Result<(), SqlError> {
+    if text.len() > limits.statement_bytes_max {
+        let message = format!(
+            "the statement has {} bytes; at most {} are taken",
+            text.len(),
+            limits.statement_bytes_max
+        );
+        return Err(SqlError::new(code::LIMIT_EXCEEDED, message));
+    }
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize();
+    let tokens = tokens.map_err(|error| syntax(&ParserError::from(error), text))?;
+    let (mut operators, mut depth) = (0usize, 0usize);
+    for token in &tokens {
+        match token {
+            Token::LParen | Token::LBracket => depth += 1,
+            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            Token::Word(word) if word.quote_style.is_none() => {
+                let nests = ["and", "or", "not", "union", "except", "intersect", "join", "case"];
+                operators += usize::from(nests.contains(&word.value.to_lowercase().as_str()));
+            }
+            Token::Word(_)
+            | Token::Whitespace(_)
+            | Token::Comma
+            | Token::Period
+            | Token::SemiColon
+            | Token::Number(..)
+            | Token::SingleQuotedString(_)
+            | Token::Placeholder(_) => {}
+            _ => operators += 1,
+        }
+        if depth > limits.nesting_max {
+            return Err(too_deep());
+        }
+    }
+    if operators > limits.operators_max {
+        let message = format!("the statement has more than {} operators", limits.operators_max);
+        return Err(SqlError::new(code::TOO_COMPLEX, message));
+    }
+    Ok(())
+}
+
+fn syntax(error: &ParserError, text: &str) -> SqlError {
+    if matches!(error, ParserError::RecursionLimitExceeded) {
+        return too_deep();
+    }
+    let words: Vec<String> = text.split_whitespace().map(str::to_lowercase).collect();
+    if words.windows(2).any(|pair| matches!(pair, [a, b] if a == "for" && b == "system_time")) {
+        return no_system_time();
+    }
+    let message = match error {
+        ParserError::ParserError(message) | ParserError::TokenizerError(message) => message.clone(),
+        ParserError::RecursionLimitExceeded => "nested too deeply".to_owned(),
+    };
+    let position = position(&message, text);
+    SqlError::new(code::SYNTAX, format!("syntax error: {message}")).at(position)
+}
+
+fn no_system_time() -> SqlError {
+    SqlError::not_supported("FOR SYSTEM_TIME AS OF is not supported yet")
+        .hint("statements see the newest final block")
+}
+
+/// The parser names line and column; PostgreSQL counts characters.
+fn position(message: &str, text: &str) -> Option<usize> {
+    let rest = message.split(" at Line: ").nth(1)?;
+    let (line, column) = rest.split_once(", Column: ")?;
+    let (line, column) = (line.trim().parse::<usize>().ok()?, column.trim().parse::<usize>().ok()?);
+    let before: usize =
+        text.lines().take(line.saturating_sub(1)).map(|line| line.chars().count() + 1).sum();
+    Some(before + column)
+}
+
+/// Looks for the catalog among what a statement names.
+struct Catalog;
+
+impl Visitor for Catalog {
+    type Break = ();
+
+    fn pre_visit_relation(
+        &mut self,
+        relation: &datafusion::sql::sqlparser::ast::ObjectName,
+    ) -> ControlFlow<()> {
+        let name = relation.to_string().to_lowercase();
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_catalog = name.contains("pg_catalog") || name.contains("information_schema");
+        if is_catalog || last.trim_matches('"').starts_with("pg_") {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &datafusion::sql::sqlparser::ast::Expr) -> ControlFlow<()> {
+        use datafusion::sql::sqlparser::ast::Expr;
+        let is_catalog = match expr {
+            Expr::Function(function) => {
+                let name = function.name.to_string().to_lowercase();
+                name.starts_with("pg_") || name.starts_with("current_") || name == "version"
+            }
+            Expr::Identifier(name) => name.value.to_lowercase().starts_with("current_"),
+            _ => false,
+        };
+        if is_catalog { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+fn is_about_catalog(statement: &Statement) -> bool {
+    statement.visit(&mut Catalog).is_break()
+}
+
+/// Looks for what can't be done here, inside of a query.
+struct Refusals(Option<SqlError>);
+
+impl Refusals {
+    fn refuse(&mut self, error: SqlError) -> ControlFlow<()> {
+        self.0 = Some(error);
+        ControlFlow::Break(())
+    }
+}
+
+impl Visitor for Refusals {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        if !query.locks.is_empty() {
+            let error = SqlError::not_supported("FOR UPDATE and FOR SHARE are not supported")
+                .hint("a statement reads from a snapshot, nothing needs to be locked");
+            return self.refuse(error);
+        }
+        match query.body.as_ref() {
+            SetExpr::Select(select) if select.into.is_some() => self.refuse(refused("SELECT INTO")),
+            SetExpr::Insert(_) => self.refuse(refused("INSERT")),
+            SetExpr::Update(_) => self.refuse(refused("UPDATE")),
+            SetExpr::Delete(_) => self.refuse(refused("DELETE")),
+            SetExpr::Merge(_) => self.refuse(refused("MERGE")),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<()> {
+        match factor {
+            TableFactor::Table { version: Some(_), .. } => self.refuse(no_system_time()),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn refused(what: &str) -> SqlError {
+    SqlError::not_supported(format!("{what} is not supported yet: SQL reads the ledger only"))
+        .hint("change the ledger with 'kanjo pay' and the other commands, or the HTTP API")
+}
+
+fn ask(statement: Statement) -> Result<Ask, SqlError> {
+    match &statement {
+        Statement::Query(_) | Statement::Explain { .. } => {
+            let mut refusals = Refusals(None);
+            let _ = statement.visit(&mut refusals);
+            match refusals.0 {
+                Some(error) => Err(error),
+                None => explained(statement),
+            }
+        }
+        Statement::ShowVariable { variable } => {
+            let names: Vec<String> =
+                variable.iter().map(|part| part.value.to_lowercase()).collect();
+            Ok(Ask::Show(names.join("_")))
+        }
+        Statement::Set(_) => Ok(Ask::Set),
+        Statement::StartTransaction { .. } => Ok(Ask::Begin),
+        Statement::Commit { .. } => Ok(Ask::Commit),
+        Statement::Rollback { savepoint: None, .. } => Ok(Ask::Rollback),
+        Statement::Discard { .. } => Ok(Ask::Discard("DISCARD ALL")),
+        Statement::Deallocate { .. } => Ok(Ask::Discard("DEALLOCATE")),
+        other => Err(refused(&verb(other))),
+    }
+}
+
+/// Only queries are explained.
+fn explained(statement: Statement) -> Result<Ask, SqlError> {
+    if let Statement::Explain { statement: inner, .. } = &statement
+        && !matches!(inner.as_ref(), Statement::Query(_))
+    {
+        return Err(refused(&format!("EXPLAIN of {}", verb(inner))));
+    }
+    Ok(Ask::Query(Box::new(statement)))
+}
+
+/// The words that a statement begins with.
+fn verb(statement: &Statement) -> String {
+    let text = statement.to_string();
+    let upper =
+        |word: &str| !word.is_empty() && word.chars().all(|letter| letter.is_ascii_uppercase());
+    let words: Vec<&str> = text.split_whitespace().take_while(|word| upper(word)).take(3).collect();
+    match words.first() {
+        Some(&("INSERT" | "UPDATE" | "DELETE" | "MERGE" | "COPY" | "GRANT" | "REVOKE")) => {
+            words.first().copied().unwrap_or_default().to_owned()
+        }
+        Some(_) => words.join(" "),
+        None => "this statement".to_owned(),
+    }
+}
