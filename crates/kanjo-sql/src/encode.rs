@@ -1,15 +1,17 @@
 //! Rows as the wire carries them, in text and in binary.
 
 use crate::error::{SqlError, code};
+use crate::tables::cells::WIRE_TYPE;
 use crate::tables::values::DISPLAY_PLACES;
 use bytes::{BufMut, BytesMut};
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Schema,
+    DataType, Date32Type, Field, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, Schema,
     TimeUnit, TimestampMicrosecondType,
 };
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use kanjo_types::relation::ColumnType;
 use pgwire::api::Type;
 use pgwire::api::portal::Format;
 use pgwire::api::results::{FieldFormat, FieldInfo};
@@ -48,6 +50,32 @@ pub(crate) fn wire_type(of: &DataType) -> Type {
     }
 }
 
+/// PostgreSQL's type for a column of a table of users.
+pub(crate) fn type_of_column(kind: ColumnType) -> Type {
+    match kind {
+        ColumnType::Boolean => Type::BOOL,
+        ColumnType::Smallint => Type::INT2,
+        ColumnType::Integer => Type::INT4,
+        ColumnType::Bigint => Type::INT8,
+        ColumnType::Numeric { .. } => Type::NUMERIC,
+        ColumnType::Text(_) => Type::TEXT,
+        ColumnType::Bytea => Type::BYTEA,
+        ColumnType::Uuid => Type::UUID,
+        ColumnType::Date => Type::DATE,
+        ColumnType::Timestamptz => Type::TIMESTAMPTZ,
+        ColumnType::Jsonb => Type::JSONB,
+    }
+}
+
+/// PostgreSQL's type for a field: the engine keeps some of them as texts and says so beside.
+fn field_type(field: &Field) -> Type {
+    match field.metadata().get(WIRE_TYPE).map(String::as_str) {
+        Some("uuid") => Type::UUID,
+        Some("jsonb") => Type::JSONB,
+        _ => wire_type(field.data_type()),
+    }
+}
+
 /// The engine's type that values of a wire type are brought to before they are written.
 fn plain_type(of: &Type) -> DataType {
     match *of {
@@ -79,7 +107,7 @@ pub(crate) fn fields(schema: &Schema, format: Option<&Format>) -> Result<Vec<Fie
     }
     let fields = schema.fields().iter().enumerate().map(|(at, field)| {
         let format = format.map_or(FieldFormat::Text, |format| format.format_for(at));
-        FieldInfo::new(field.name().clone(), None, None, wire_type(field.data_type()), format)
+        FieldInfo::new(field.name().clone(), None, None, field_type(field), format)
     });
     Ok(fields.collect())
 }
@@ -276,6 +304,17 @@ fn binary(
         Type::NUMERIC => {
             numeric_text(array, row, text);
             numeric(text, out)?;
+        }
+        Type::UUID => {
+            let text = array.as_string::<i32>().value(row).replace('-', "");
+            let bytes = hex::decode(text);
+            let bytes = bytes.map_err(|_| SqlError::new(code::INTERNAL, "a uuid is none"))?;
+            out.put_slice(&bytes);
+        }
+        Type::JSONB => {
+            // The version of the format.
+            out.put_u8(1);
+            out.put_slice(array.as_string::<i32>().value(row).as_bytes());
         }
         _ => out.put_slice(array.as_string::<i32>().value(row).as_bytes()),
     }

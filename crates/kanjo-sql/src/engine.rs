@@ -1,11 +1,20 @@
-//! Plans and runs statements, each on a snapshot of its own and within its limits.
+//! Plans and runs queries, each on a snapshot of its own and within its limits.
 
+use crate::catalog::Catalog;
+use crate::change::Numbers;
 use crate::checked::{self, CheckedArithmetic};
-use crate::error::{SqlError, code};
+use crate::error::SqlError;
 use crate::limits::{Limits, StatementPool};
+use crate::roles::Roles;
+use crate::tables::names::{Database, OfNewest, OfStatement, Source};
 use crate::tables::scan::Scope;
 use crate::tables::{LogProvider, RowProvider, logs, rows};
-use datafusion::catalog::SchemaProvider;
+use crate::transaction::{Drafts, Reads};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::catalog::{
+    CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider, TableProvider,
+};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -19,7 +28,12 @@ use datafusion::sql::sqlparser::ast::Statement;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use futures_util::TryStreamExt as _;
+use kanjo_client::Client;
+use kanjo_types::UserId;
 use kanjo_view::{LogSource, Snapshot, View};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,25 +43,39 @@ pub(crate) const DATABASE: &str = "kanjo";
 /// How long a statement waits for the view to reach the newest final block.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
-/// Plans and runs statements.
+/// Plans and runs queries.
 pub(crate) struct Engine {
-    base: SessionState,
+    base: Arc<SessionState>,
+    fixed: Arc<MemoryCatalogProvider>,
     view: Arc<View>,
     log: Arc<dyn LogSource>,
     memory: Arc<dyn MemoryPool>,
+    /// Where transactions are submitted.
+    pub client: Option<Arc<Client>>,
+    pub chain: kanjo_types::ChainId,
+    pub roles: Roles,
+    pub numbers: Numbers,
     pub limits: Limits,
     pub compatible: PostgresCompatibilityParser,
 }
 
+/// What an engine is made of.
+pub(crate) struct Parts {
+    pub view: Arc<View>,
+    pub log: Arc<dyn LogSource>,
+    pub client: Option<Arc<Client>>,
+    pub chain: kanjo_types::ChainId,
+    pub roles: Roles,
+    pub limits: Limits,
+}
+
 impl Engine {
-    pub(crate) fn new(
-        view: Arc<View>,
-        log: Arc<dyn LogSource>,
-        limits: Limits,
-    ) -> Result<Self, SqlError> {
+    pub(crate) fn new(parts: Parts) -> Result<Self, SqlError> {
+        let Parts { view, log, client, chain, roles, limits } = parts;
         let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(DATABASE, "public")
+            .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .with_target_partitions(threads.min(4))
             .with_batch_size(4_096);
@@ -62,26 +90,50 @@ impl Engine {
                 DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
             )
             .build_arc()?;
+        let fixed = Arc::new(MemoryCatalogProvider::new());
+        let public: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+        register(public.as_ref())?;
+        datafusion::catalog::CatalogProvider::register_schema(fixed.as_ref(), "public", public)?;
+        let newest = Arc::new(OfNewest::default());
+        let catalogs = Arc::new(MemoryCatalogProviderList::new());
+        let source: Arc<dyn Source> = Arc::clone(&newest) as Arc<dyn Source>;
+        let database = Database { fixed: Arc::clone(&fixed), source, depth: 0 };
+        catalogs.register_catalog(DATABASE.to_owned(), Arc::new(database));
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
+            .with_catalog_list(catalogs)
             .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
             .build();
         let context = SessionContext::new_with_state(state);
         checked::aggregates().into_iter().for_each(|aggregate| context.register_udaf(aggregate));
-        let schema = context.catalog(DATABASE).and_then(|catalog| catalog.schema("public"));
-        let schema = schema.ok_or_else(|| SqlError::new(code::INTERNAL, "no schema public"))?;
-        register(schema.as_ref())?;
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider)
             .map_err(|error| SqlError::from(*error))?;
+        let base = Arc::new(context.state());
+        let newest_of =
+            Newest { view: Arc::clone(&view), log: Arc::clone(&log), base: Arc::clone(&base) };
+        let _ = newest.0.set(Box::new(newest_of));
         let compatible = PostgresCompatibilityParser::new();
-        Ok(Self { base: context.state(), view, log, memory, limits, compatible })
+        let numbers = Numbers::default();
+        Ok(Self {
+            base,
+            fixed,
+            view,
+            log,
+            memory,
+            client,
+            chain,
+            roles,
+            numbers,
+            limits,
+            compatible,
+        })
     }
 
-    /// A snapshot that has every block that was final when it was asked for.
-    pub(crate) async fn snapshot(&self) -> Result<Arc<Snapshot>, SqlError> {
-        let newest = self.log.newest();
+    /// A snapshot that has every block that was final when it was asked for, and at least `height`.
+    pub(crate) async fn snapshot(&self, height: u64) -> Result<Arc<Snapshot>, SqlError> {
+        let newest = self.log.newest().max(height);
         let give_up_at = tokio::time::Instant::now() + CATCH_UP_MAX;
         while self.view.height() < newest {
             if tokio::time::Instant::now() >= give_up_at {
@@ -93,25 +145,39 @@ impl Engine {
         Ok(Arc::new(self.view.snapshot()?))
     }
 
+    /// What a statement reads.
+    pub(crate) fn scope(
+        &self,
+        snapshot: Arc<Snapshot>,
+        drafts: Arc<Drafts>,
+        reads: Option<Arc<Mutex<Reads>>>,
+        user: Option<UserId>,
+    ) -> Result<Scope, SqlError> {
+        let catalog = Arc::new(Catalog::read(&snapshot, &drafts)?);
+        let (log, brought) = (Arc::clone(&self.log), BTreeMap::new());
+        Ok(Scope { snapshot, log, drafts, reads, catalog, user, enforce: true, brought })
+    }
+
     /// For one statement.
-    fn session(&self, scope: Option<Scope>) -> Result<SessionState, SqlError> {
+    fn session(&self, scope: &Arc<Scope>) -> Result<SessionState, SqlError> {
         let bytes_max = self.limits.statement_memory_bytes_max;
         let pool = StatementPool::new(Arc::clone(&self.memory), bytes_max);
         let runtime = RuntimeEnvBuilder::from_runtime_env(self.base.runtime_env())
             .with_memory_pool(Arc::new(pool))
             .build_arc()?;
-        let mut config = self.base.config().clone();
-        if let Some(scope) = scope {
-            config.set_extension(Arc::new(scope));
-        }
-        let builder = SessionStateBuilder::new_from_existing(self.base.clone());
-        Ok(builder.with_config(config).with_runtime_env(runtime).build())
+        let state = session_state(&self.base, &self.fixed, scope, 0)?;
+        Ok(SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build())
     }
 
     /// The plan of a query, parameters still open.
-    pub(crate) async fn plan(&self, statement: Statement) -> Result<LogicalPlan, SqlError> {
+    pub(crate) async fn plan(
+        &self,
+        scope: &Arc<Scope>,
+        statement: Statement,
+    ) -> Result<LogicalPlan, SqlError> {
+        let state = session_state(&self.base, &self.fixed, scope, 0)?;
         let statement = parser::Statement::Statement(Box::new(statement));
-        let plan = self.base.statement_to_plan(statement).await?;
+        let plan = state.statement_to_plan(statement).await?;
         let options = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -122,28 +188,87 @@ impl Engine {
         Ok(plan)
     }
 
-    /// Runs a plan on a snapshot.
+    /// Runs a plan.
     pub(crate) async fn run(
         &self,
+        scope: &Arc<Scope>,
         plan: LogicalPlan,
         parameters: Vec<ScalarValue>,
-        snapshot: Arc<Snapshot>,
     ) -> Result<SendableRecordBatchStream, SqlError> {
         let plan = match parameters.is_empty() {
             true => plan,
             false => plan.with_param_values(ParamValues::from(parameters))?,
         };
-        let scope = Scope { snapshot, log: Arc::clone(&self.log) };
-        let session = self.session(Some(scope))?;
+        let session = self.session(scope)?;
         let plan = session.optimize(&plan)?;
         let plan = session.create_physical_plan(&plan).await?;
         Ok(execute_stream(plan, session.task_ctx())?)
+    }
+
+    /// All rows of a query.
+    pub(crate) async fn gather(
+        &self,
+        scope: &Arc<Scope>,
+        statement: Statement,
+    ) -> Result<Vec<RecordBatch>, SqlError> {
+        let plan = self.plan(scope, statement).await?;
+        let batches = self.run(scope, plan, Vec::new()).await?;
+        Ok(batches.try_collect().await?)
+    }
+}
+
+/// The engine's state with a statement's tables.
+pub(crate) fn session_state(
+    base: &Arc<SessionState>,
+    fixed: &Arc<MemoryCatalogProvider>,
+    scope: &Arc<Scope>,
+    depth: usize,
+) -> Result<SessionState, SqlError> {
+    let source: Arc<dyn Source> =
+        Arc::new(OfStatement { scope: Arc::clone(scope), base: Arc::clone(base) });
+    let catalogs = Arc::new(MemoryCatalogProviderList::new());
+    let database = Database { fixed: Arc::clone(fixed), source, depth };
+    catalogs.register_catalog(DATABASE.to_owned(), Arc::new(database));
+    let mut config = base.config().clone();
+    config.set_extension(Arc::clone(scope));
+    let builder = SessionStateBuilder::new_from_existing(base.as_ref().clone());
+    Ok(builder.with_config(config).with_catalog_list(catalogs).build())
+}
+
+/// The tables of the newest block, for what describes the database.
+struct Newest {
+    view: Arc<View>,
+    log: Arc<dyn LogSource>,
+    base: Arc<SessionState>,
+}
+
+impl Source for Newest {
+    fn scope(&self) -> Result<Arc<Scope>, SqlError> {
+        let snapshot = Arc::new(self.view.snapshot()?);
+        let drafts = Arc::<Drafts>::default();
+        let catalog = Arc::new(Catalog::read(&snapshot, &drafts)?);
+        Ok(Arc::new(Scope {
+            snapshot,
+            log: Arc::clone(&self.log),
+            drafts,
+            reads: None,
+            catalog,
+            user: None,
+            enforce: false,
+            brought: BTreeMap::new(),
+        }))
+    }
+
+    fn base(&self) -> Option<Arc<SessionState>> {
+        Some(Arc::clone(&self.base))
     }
 }
 
 fn register(schema: &dyn SchemaProvider) -> Result<(), SqlError> {
     for table in rows::tables() {
-        schema.register_table(table.name.to_owned(), Arc::new(RowProvider::new(table)))?;
+        let name = table.name.to_owned();
+        let provider: Arc<dyn TableProvider> = Arc::new(RowProvider::new(table));
+        schema.register_table(name, provider)?;
     }
     for table in logs::tables() {
         schema.register_table(table.name.to_owned(), Arc::new(LogProvider::new(table)))?;

@@ -5,6 +5,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use kanjo_view::{LogError, SnapshotError};
 use pgwire::error::{ErrorInfo, PgWireError};
+use std::borrow::Cow;
 
 /// SQLSTATE codes that are used here.
 pub(crate) mod code {
@@ -15,6 +16,7 @@ pub(crate) mod code {
     pub(crate) const BAD_VALUE: &str = "22023";
     pub(crate) const BAD_TEXT: &str = "22P02";
     pub(crate) const IN_FAILED_TRANSACTION: &str = "25P02";
+    pub(crate) const NOT_PERMITTED: &str = "42501";
     pub(crate) const SYNTAX: &str = "42601";
     pub(crate) const NO_COLUMN: &str = "42703";
     pub(crate) const NO_FUNCTION: &str = "42883";
@@ -26,6 +28,7 @@ pub(crate) mod code {
     pub(crate) const TOO_MANY_CONNECTIONS: &str = "53300";
     pub(crate) const LIMIT_EXCEEDED: &str = "54000";
     pub(crate) const TOO_COMPLEX: &str = "54001";
+    pub(crate) const UNAVAILABLE: &str = "57P03";
     pub(crate) const CANCELED: &str = "57014";
     pub(crate) const IO: &str = "58030";
     pub(crate) const SNAPSHOT_TOO_OLD: &str = "72000";
@@ -37,9 +40,11 @@ pub(crate) mod code {
 #[error("{message} (SQLSTATE {code})")]
 pub struct SqlError {
     /// SQLSTATE, as in PostgreSQL's appendix A.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What went wrong.
     pub message: String,
+    /// Which values it was about.
+    pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
     /// Where in the statement, counted in characters from 1.
@@ -47,8 +52,19 @@ pub struct SqlError {
 }
 
 impl SqlError {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, position: None }
+    pub(crate) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            position: None,
+        }
+    }
+
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -94,13 +110,19 @@ impl From<SqlError> for DataFusionError {
 
 impl From<SqlError> for PgWireError {
     fn from(error: SqlError) -> Self {
-        let SqlError { code, message, hint, position } = error;
-        let mut info = ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message);
-        info.severity_nonlocalized = Some("ERROR".to_owned());
-        info.hint = hint;
-        info.position = position.map(|position| position.to_string());
-        Self::UserError(Box::new(info))
+        Self::UserError(Box::new(error_info(error)))
     }
+}
+
+/// As the wire carries it.
+pub(crate) fn error_info(error: SqlError) -> ErrorInfo {
+    let SqlError { code, message, detail, hint, position } = error;
+    let mut info = ErrorInfo::new("ERROR".to_owned(), code.into_owned(), message);
+    info.detail = detail;
+    info.severity_nonlocalized = Some("ERROR".to_owned());
+    info.hint = hint;
+    info.position = position.map(|position| position.to_string());
+    info
 }
 
 impl From<ArrowError> for SqlError {

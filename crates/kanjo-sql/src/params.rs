@@ -1,9 +1,17 @@
 //! Parameters as the wire carries them.
 
+use crate::define::literal::text_of;
 use crate::error::{SqlError, code};
 use datafusion::arrow::datatypes::i256;
 use datafusion::common::ScalarValue;
+use datafusion::sql::sqlparser::ast::{
+    CastKind, DataType as SqlType, ExactNumberInfo, Expr, Statement, TimezoneInfo, UnaryOperator,
+    Value as Literal, VisitMut as _, VisitorMut,
+};
+use kanjo_types::relation::ColumnType;
+use kanjo_types::row::Value;
 use pgwire::api::Type;
+use std::ops::ControlFlow;
 
 /// Microseconds from 1970 to 2000, where PostgreSQL begins to count.
 const EPOCH_US: i64 = 946_684_800_000_000;
@@ -24,6 +32,113 @@ pub(crate) fn value(
 ) -> Result<ScalarValue, SqlError> {
     let Some(bytes) = bytes else { return Ok(null(of)) };
     if binary { from_binary(of, bytes) } else { from_text(of, bytes) }
+}
+
+/// Puts values in the place of a statement's parameters.
+pub(crate) fn fill(statement: &mut Statement, values: &[ScalarValue]) -> Result<(), SqlError> {
+    struct Fill<'a>(&'a [ScalarValue]);
+    impl VisitorMut for Fill<'_> {
+        type Break = SqlError;
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<SqlError> {
+            let Some(number) = number(expr) else { return ControlFlow::Continue(()) };
+            let value = self.0.get(number.wrapping_sub(1));
+            let Some(value) = value else {
+                let message = format!("there is no parameter ${number}");
+                return ControlFlow::Break(SqlError::new("42P02", message));
+            };
+            match literal(value) {
+                Ok(literal) => *expr = literal,
+                Err(error) => return ControlFlow::Break(error),
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    match statement.visit(&mut Fill(values)) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(error),
+    }
+}
+
+/// The number of a parameter, `$1` and so on.
+pub(crate) fn number(expr: &Expr) -> Option<usize> {
+    match expr {
+        Expr::Value(value) => match &value.value {
+            Literal::Placeholder(name) => name.strip_prefix('$')?.parse().ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A value as it would be written in a statement.
+fn literal(value: &ScalarValue) -> Result<Expr, SqlError> {
+    let plain = |literal: Literal| Ok(Expr::Value(literal.into()));
+    let cast = |text: String, of: SqlType| {
+        Ok(Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(Expr::Value(Literal::SingleQuotedString(text).into())),
+            data_type: of,
+            array: false,
+            format: None,
+        })
+    };
+    if value.is_null() {
+        return plain(Literal::Null);
+    }
+    match value {
+        ScalarValue::Boolean(Some(value)) => plain(Literal::Boolean(*value)),
+        ScalarValue::Int64(Some(value)) if *value == i64::MIN => {
+            cast(value.to_string(), SqlType::BigInt(None))
+        }
+        ScalarValue::Int64(Some(value)) => Ok(signed(&value.to_string())),
+        ScalarValue::Float64(Some(_)) => {
+            cast(value.to_string(), SqlType::Double(ExactNumberInfo::None))
+        }
+        ScalarValue::Decimal128(..) | ScalarValue::Decimal256(..) => {
+            Ok(signed(&decimal_text(value).unwrap_or_else(|| value.to_string())))
+        }
+        ScalarValue::Binary(Some(bytes)) => plain(Literal::HexStringLiteral(hex::encode(bytes))),
+        ScalarValue::Utf8(Some(text)) => plain(Literal::SingleQuotedString(text.clone())),
+        ScalarValue::Date32(Some(_)) => cast(value.to_string(), SqlType::Date),
+        ScalarValue::TimestampMicrosecond(Some(time), _) => {
+            let text = text_of(&Value::Timestamp(*time), ColumnType::Timestamptz);
+            let text = text.ok_or_else(|| SqlError::new("22008", "timestamp out of range"))?;
+            cast(text, SqlType::Timestamp(None, TimezoneInfo::Tz))
+        }
+        other => Err(SqlError::not_supported(format!("a parameter of type {}", other.data_type()))),
+    }
+}
+
+/// A number, with its sign as an operator.
+fn signed(text: &str) -> Expr {
+    let number = |text: &str| Expr::Value(Literal::Number(text.to_owned(), false).into());
+    match text.strip_prefix('-') {
+        Some(rest) => Expr::Nested(Box::new(Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr: Box::new(number(rest)),
+        })),
+        None => number(text),
+    }
+}
+
+/// A decimal with its point.
+fn decimal_text(value: &ScalarValue) -> Option<String> {
+    let (digits, places) = match value {
+        ScalarValue::Decimal128(Some(digits), _, places) => (digits.to_string(), *places),
+        ScalarValue::Decimal256(Some(digits), _, places) => (digits.to_string(), *places),
+        _ => return None,
+    };
+    let places = usize::try_from(places).ok()?;
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(rest) => ("-", rest.to_owned()),
+        None => ("", digits),
+    };
+    let digits = format!("{digits:0>width$}", width = places + 1);
+    let (whole, fraction) = digits.split_at_checked(digits.len().checked_sub(places)?)?;
+    Some(match places {
+        0 => format!("{sign}{whole}"),
+        _ => format!("{sign}{whole}.{fraction}"),
+    })
 }
 
 fn null(of: &Type) -> ScalarValue {
@@ -106,6 +221,11 @@ fn from_binary(of: &Type, bytes: &[u8]) -> Result<ScalarValue, SqlError> {
             let days = days.ok_or_else(|| SqlError::new("22008", "date out of range"))?;
             ScalarValue::Date32(Some(days))
         }
+        Type::UUID => ScalarValue::Utf8(text_of(&Value::Uuid(exact(of, bytes)?), ColumnType::Uuid)),
+        Type::JSONB => match bytes {
+            [1, text @ ..] => from_text(&Type::TEXT, text)?,
+            _ => return Err(bad(of, "another version of jsonb")),
+        },
         Type::NUMERIC => numeric(of, bytes)?,
         Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => {
             return from_text(&Type::TEXT, bytes);

@@ -1,9 +1,12 @@
 //! Listening for clients.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Parts};
 use crate::error::SqlError;
 use crate::limits::Limits;
+use crate::roles::Roles;
 use crate::wire::Handlers;
+use kanjo_client::Client;
+use kanjo_types::ChainId;
 use kanjo_view::{LogSource, View};
 use pgwire::api::ConnectionManager;
 use pgwire::tokio::process_socket;
@@ -53,21 +56,34 @@ impl SqlServer {
 
     /// Ends all connections.
     pub fn stop(self) {
-        self.runtime.shutdown_timeout(STOP_MAX);
+        // On a thread of its own: whoever calls may itself be part of a runtime, which must not wait.
+        let _ = std::thread::spawn(move || self.runtime.shutdown_timeout(STOP_MAX)).join();
     }
 }
 
-/// Serves SQL on `listener`: tables from `view`, blocks from `log`. Whoever can connect may read
-/// everything.
+/// What a SQL service works with.
+pub struct Service {
+    /// The rows.
+    pub view: Arc<View>,
+    /// The blocks.
+    pub log: Arc<dyn LogSource>,
+    /// Which ledger.
+    pub chain: ChainId,
+    /// Where transactions are submitted; without it the service only reads.
+    pub client: Option<Arc<Client>>,
+    /// Who may change what, as which user.
+    pub roles: Roles,
+    /// Limits.
+    pub limits: Limits,
+}
+
+/// Serves SQL on `listener`. Whoever can connect may read the ledger, and do what the roles may whose
+/// names it gives.
 ///
 /// # Errors
 /// [`ServeError`]; nothing is left running.
-pub fn serve(
-    listener: TcpListener,
-    view: Arc<View>,
-    log: Arc<dyn LogSource>,
-    limits: Limits,
-) -> Result<SqlServer, ServeError> {
+pub fn serve(listener: TcpListener, service: Service) -> Result<SqlServer, ServeError> {
+    let Service { view, log, chain, client, roles, limits } = service;
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -78,7 +94,8 @@ pub fn serve(
         .enable_all()
         .build()?;
     let connections = Arc::new(Semaphore::new(limits.connections_max));
-    let engine = Arc::new(Engine::new(view, log, limits)?);
+    let parts = Parts { view, log, client, chain, roles, limits };
+    let engine = Arc::new(Engine::new(parts)?);
     let listener = {
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?

@@ -1,13 +1,19 @@
 //! From text to statements: bounds first, then the parser, then what of it is done here.
 
+use crate::change::{folded, pay};
+use crate::define;
 use crate::error::{SqlError, code};
 use crate::limits::Limits;
-use datafusion::sql::sqlparser::ast::{Query, SetExpr, Statement, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{
+    Query, SetExpr, Statement, TableFactor, TransactionAccessMode, TransactionMode, Visit, Visitor,
+};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use kanjo_types::{RelationId, UserId};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// What a statement asks for.
 #[derive(Debug, Clone)]
@@ -18,9 +24,16 @@ pub(crate) enum Ask {
     Show(String),
     /// Changes a setting of the session: taken, and without effect.
     Set,
-    Begin,
+    /// Changes rows, defines something, or pays.
+    Change(Box<Statement>),
+    Begin {
+        read_only: bool,
+    },
     Commit,
     Rollback,
+    Savepoint(String),
+    RollbackTo(String),
+    Release(String),
     /// Forgets what was prepared.
     Discard(&'static str),
 }
@@ -183,11 +196,12 @@ impl Visitor for Refusals {
             return self.refuse(error);
         }
         match query.body.as_ref() {
-            SetExpr::Select(select) if select.into.is_some() => self.refuse(refused("SELECT INTO")),
-            SetExpr::Insert(_) => self.refuse(refused("INSERT")),
-            SetExpr::Update(_) => self.refuse(refused("UPDATE")),
-            SetExpr::Delete(_) => self.refuse(refused("DELETE")),
-            SetExpr::Merge(_) => self.refuse(refused("MERGE")),
+            SetExpr::Select(select) if select.into.is_some() => {
+                self.refuse(refused("SELECT INTO").hint("CREATE TABLE, then INSERT … SELECT"))
+            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                self.refuse(refused("a change inside of a query"))
+            }
             _ => ControlFlow::Continue(()),
         }
     }
@@ -201,11 +215,13 @@ impl Visitor for Refusals {
 }
 
 fn refused(what: &str) -> SqlError {
-    SqlError::not_supported(format!("{what} is not supported yet: SQL reads the ledger only"))
-        .hint("change the ledger with 'kanjo pay' and the other commands, or the HTTP API")
+    SqlError::not_supported(format!("{what} is not supported"))
 }
 
 fn ask(statement: Statement) -> Result<Ask, SqlError> {
+    if pay::pays(&statement) {
+        return change(statement);
+    }
     match &statement {
         Statement::Query(_) | Statement::Explain { .. } => {
             let mut refusals = Refusals(None);
@@ -221,12 +237,55 @@ fn ask(statement: Statement) -> Result<Ask, SqlError> {
             Ok(Ask::Show(names.join("_")))
         }
         Statement::Set(_) => Ok(Ask::Set),
-        Statement::StartTransaction { .. } => Ok(Ask::Begin),
+        Statement::StartTransaction { modes, .. } => {
+            let read_only = TransactionMode::AccessMode(TransactionAccessMode::ReadOnly);
+            Ok(Ask::Begin { read_only: modes.contains(&read_only) })
+        }
         Statement::Commit { .. } => Ok(Ask::Commit),
         Statement::Rollback { savepoint: None, .. } => Ok(Ask::Rollback),
+        Statement::Rollback { savepoint: Some(name), .. } => Ok(Ask::RollbackTo(folded(name))),
+        Statement::Savepoint { name } => Ok(Ask::Savepoint(folded(name))),
+        Statement::ReleaseSavepoint { name } => Ok(Ask::Release(folded(name))),
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Truncate(_)
+        | Statement::Call(_) => change(statement),
+        other if define::plan(other, &Nothing).is_some() => Ok(Ask::Change(Box::new(statement))),
         Statement::Discard { .. } => Ok(Ask::Discard("DISCARD ALL")),
         Statement::Deallocate { .. } => Ok(Ask::Discard("DEALLOCATE")),
         other => Err(refused(&verb(other))),
+    }
+}
+
+/// What changes rows; the queries inside of it only read.
+fn change(statement: Statement) -> Result<Ask, SqlError> {
+    let mut refusals = Refusals(None);
+    let _ = statement.visit(&mut refusals);
+    match refusals.0 {
+        Some(error) => Err(error),
+        None => Ok(Ask::Change(Box::new(statement))),
+    }
+}
+
+/// No relations: to tell what is a definition.
+struct Nothing;
+
+impl define::Names for Nothing {
+    fn find(&self, _: &str, _: &str) -> Option<Arc<define::Relation>> {
+        None
+    }
+
+    fn all(&self) -> Vec<Arc<define::Relation>> {
+        Vec::new()
+    }
+
+    fn next_number(&self) -> RelationId {
+        RelationId(1)
+    }
+
+    fn user(&self, _: &str) -> Option<UserId> {
+        None
     }
 }
 

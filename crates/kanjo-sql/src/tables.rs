@@ -1,9 +1,13 @@
 //! SQL tables: which there are, what their columns hold, and how they are read.
 
+pub(crate) mod cells;
 pub(crate) mod keys;
 pub(crate) mod logs;
+pub(crate) mod names;
 mod read_log;
 mod read_rows;
+pub(crate) mod relation;
+mod relation_keys;
 pub(crate) mod rows;
 pub(crate) mod scan;
 pub(crate) mod values;

@@ -2,17 +2,22 @@
 
 use crate::encode;
 use crate::engine::Engine;
-use crate::error::{SqlError, code};
-use crate::params;
+use crate::error::{SqlError, code, error_info};
+use crate::session::{Done, Session};
 use crate::statement::{self, Ask};
+use crate::tables::relation::RelationProvider;
+use crate::tables::scan::Scope;
+use crate::transaction::Transaction;
+use crate::{describe, params};
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use futures_util::{FutureExt as _, Sink, StreamExt as _, TryStreamExt as _, stream};
-use kanjo_view::Snapshot;
-use parking_lot::Mutex;
+use kanjo_types::{Hash, RelationId};
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::auth::noop::NoopStartupHandler;
 use pgwire::api::cancel::DefaultCancelHandler;
@@ -23,33 +28,35 @@ use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::PortalStore;
 use pgwire::api::{
     ClientInfo, ClientPortalStore, ConnectionHandle, ConnectionManager, DEFAULT_NAME,
-    PgWireConnectionState, PgWireServerHandlers, Type,
+    METADATA_USER, PgWireConnectionState, PgWireServerHandlers, Type,
 };
 use pgwire::error::{PgWireError, PgWireResult};
-use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::data::DataRow;
 use pgwire::messages::extendedquery::{Execute, Parse, ParseComplete, PortalSuspended};
 use pgwire::messages::response::TransactionStatus;
-use std::collections::BTreeSet;
+use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
+use std::any::Any;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
-
-/// What a connection holds beside its statements.
-#[derive(Default)]
-struct Session {
-    /// Inside of BEGIN … COMMIT; the snapshot from its first query on.
-    transaction: Mutex<Option<Option<Arc<Snapshot>>>>,
-    prepared: Mutex<BTreeSet<String>>,
-}
 
 /// What was prepared.
 #[derive(Clone)]
 pub(crate) struct Prepared {
     ask: Ask,
     plan: Option<Arc<LogicalPlan>>,
+    /// Tables of users that the plan reads, as they were.
+    tables: Vec<(RelationId, Hash)>,
+    /// What a change answers with.
+    returned: Option<SchemaRef>,
     parameters: Vec<Type>,
+}
+
+impl Prepared {
+    fn new(ask: Ask) -> Self {
+        Self { ask, plan: None, tables: Vec::new(), returned: None, parameters: Vec::new() }
+    }
 }
 
 /// Answers clients.
@@ -85,7 +92,19 @@ impl PgWireServerHandlers for Handlers {
     }
 }
 
+#[async_trait]
 impl NoopStartupHandler for Handler {
+    async fn post_startup<C>(&self, client: &mut C, _: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = client.metadata().get(METADATA_USER).cloned().unwrap_or_default();
+        *session(client).role.lock() = name;
+        Ok(())
+    }
+
     fn connection_manager(&self) -> Option<Arc<ConnectionManager>> {
         Some(Arc::clone(&self.connections))
     }
@@ -124,18 +143,6 @@ impl Handler {
         })
     }
 
-    /// The snapshot that a statement reads: its own, or that of its transaction.
-    async fn snapshot(&self, session: &Session) -> Result<Arc<Snapshot>, SqlError> {
-        if let Some(Some(snapshot)) = session.transaction.lock().as_ref() {
-            return Ok(Arc::clone(snapshot));
-        }
-        let snapshot = self.engine.snapshot().await?;
-        if let Some(transaction) = session.transaction.lock().as_mut() {
-            *transaction = Some(Arc::clone(&snapshot));
-        }
-        Ok(snapshot)
-    }
-
     /// Does what a statement asks for.
     async fn answer(
         &self,
@@ -146,7 +153,7 @@ impl Handler {
     ) -> Result<Response, SqlError> {
         let session = session(client);
         let failed = matches!(client.transaction_status(), TransactionStatus::Error);
-        if failed && !matches!(prepared.ask, Ask::Commit | Ask::Rollback) {
+        if failed && !matches!(prepared.ask, Ask::Commit | Ask::Rollback | Ask::RollbackTo(_)) {
             let message =
                 "current transaction is aborted, commands ignored until end of transaction block";
             return Err(SqlError::new(code::IN_FAILED_TRANSACTION, message));
@@ -155,16 +162,44 @@ impl Handler {
             Ask::Query(_) => {
                 self.query(&session, prepared, parameters, format, handle(client)).await
             }
-            Ask::Show(name) => show(name, format),
+            Ask::Change(statement) => {
+                let mut statement = statement.as_ref().clone();
+                params::fill(&mut statement, &parameters)?;
+                let deadline = Instant::now() + self.engine.limits.statement_timeout;
+                let work = guarded(session.write(&self.engine, &statement));
+                let done = tokio::time::timeout_at(deadline, work);
+                let done = done.await.map_err(|_| SqlError::canceled("statement timeout"))??;
+                changed(done, format)
+            }
+            Ask::Show(name) => show(name, &session, format),
             Ask::Set => Ok(Response::Execution(Tag::new("SET"))),
-            Ask::Begin => {
-                session.transaction.lock().get_or_insert_default();
+            Ask::Begin { read_only } => {
+                let mut open = session.transaction.lock();
+                open.get_or_insert_with(|| Transaction::new(*read_only));
                 Ok(Response::TransactionStart(Tag::new("BEGIN")))
+            }
+            Ask::Commit if !failed => {
+                let open = session.transaction.lock().take();
+                if let Some(open) = open {
+                    guarded(session.commit(&self.engine, open)).await?;
+                }
+                Ok(Response::TransactionEnd(Tag::new("COMMIT")))
             }
             Ask::Commit | Ask::Rollback => {
                 *session.transaction.lock() = None;
-                let done = matches!(prepared.ask, Ask::Commit) && !failed;
-                Ok(Response::TransactionEnd(Tag::new(if done { "COMMIT" } else { "ROLLBACK" })))
+                Ok(Response::TransactionEnd(Tag::new("ROLLBACK")))
+            }
+            Ask::Savepoint(name) => {
+                in_transaction(&session, "SAVEPOINT", |open| open.save(name))?;
+                Ok(Response::Execution(Tag::new("SAVEPOINT")))
+            }
+            Ask::RollbackTo(name) => {
+                in_transaction(&session, "ROLLBACK TO SAVEPOINT", |open| open.roll_back_to(name))?;
+                Ok(Response::TransactionStart(Tag::new("ROLLBACK")))
+            }
+            Ask::Release(name) => {
+                in_transaction(&session, "RELEASE SAVEPOINT", |open| open.release(name))?;
+                Ok(Response::Execution(Tag::new("RELEASE")))
             }
             Ask::Discard(tag) => Ok(Response::Execution(Tag::new(tag))),
         }
@@ -179,13 +214,24 @@ impl Handler {
         handle: Option<Arc<ConnectionHandle>>,
     ) -> Result<Response, SqlError> {
         let deadline = Instant::now() + self.engine.limits.statement_timeout;
-        let Some(plan) = &prepared.plan else {
+        let (Some(plan), Ask::Query(statement)) = (&prepared.plan, &prepared.ask) else {
             return Err(SqlError::new(code::INTERNAL, "a query without a plan"));
         };
         let fields = Arc::new(encode::fields(plan.schema().as_arrow(), format)?);
         let work = async {
-            let snapshot = self.snapshot(session).await?;
-            self.engine.run(plan.as_ref().clone(), parameters, snapshot).await
+            let scope = session.scope(&self.engine).await?;
+            let plan = match is_current(&prepared.tables, &scope) {
+                true => plan.as_ref().clone(),
+                false => {
+                    let new = self.engine.plan(&scope, statement.as_ref().clone()).await?;
+                    if new.schema().as_arrow() != plan.schema().as_arrow() {
+                        let message = "cached plan must not change result type";
+                        return Err(SqlError::not_supported(message).hint("prepare it again"));
+                    }
+                    new
+                }
+            };
+            self.engine.run(&scope, plan, parameters).await
         };
         let batches = tokio::time::timeout_at(deadline, guarded(work))
             .await
@@ -195,16 +241,85 @@ impl Handler {
     }
 
     /// Plans a query; other statements need none.
-    async fn prepare(&self, ask: Ask) -> Result<Prepared, SqlError> {
-        let plan = match &ask {
+    async fn prepare(&self, session: &Session, ask: Ask) -> Result<Prepared, SqlError> {
+        let mut prepared = Prepared::new(ask);
+        match &prepared.ask {
             Ask::Query(statement) => {
                 let statement = statement.as_ref().clone();
-                Some(Arc::new(guarded(self.engine.plan(statement)).await?))
+                let scope = session.scope(&self.engine).await?;
+                let plan = guarded(self.engine.plan(&scope, statement)).await?;
+                prepared.tables = tables_of(&plan)?;
+                prepared.plan = Some(Arc::new(plan));
             }
-            _ => None,
-        };
-        Ok(Prepared { ask, plan, parameters: Vec::new() })
+            Ask::Change(statement) => {
+                let scope = session.scope(&self.engine).await?;
+                let described = guarded(describe::change(&self.engine, &scope, statement)).await?;
+                (prepared.parameters, prepared.returned) = described;
+            }
+            _ => {}
+        }
+        Ok(prepared)
     }
+}
+
+/// Tables of users that a plan reads.
+fn tables_of(plan: &LogicalPlan) -> Result<Vec<(RelationId, Hash)>, SqlError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RelationProvider>()
+        {
+            found.push((table.relation.record.number, table.relation.hash));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Are the tables of a plan still what they were?
+fn is_current(tables: &[(RelationId, Hash)], scope: &Scope) -> bool {
+    scope.drafts.relations.is_empty()
+        && tables.iter().all(|(number, hash)| {
+            scope.catalog.get(*number).is_some_and(|relation| relation.hash == *hash)
+        })
+}
+
+fn in_transaction<T>(
+    session: &Session,
+    what: &str,
+    work: impl FnOnce(&mut Transaction) -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    match session.transaction.lock().as_mut() {
+        Some(open) => work(open),
+        None => {
+            let message = format!("{what} can only be used in transaction blocks");
+            Err(SqlError::new("25P01", message))
+        }
+    }
+}
+
+/// The answer to a statement that changed something.
+fn changed(done: Done, format: Option<&Format>) -> Result<Response, SqlError> {
+    let tag = match done.tag {
+        "INSERT" => "INSERT 0",
+        tag => tag,
+    };
+    let Some(returned) = done.returned else {
+        let tag = Tag::new(tag);
+        return Ok(Response::Execution(match done.rows {
+            Some(rows) => tag.with_rows(rows),
+            None => tag,
+        }));
+    };
+    let fields = Arc::new(encode::fields(&returned.schema, format)?);
+    let mut rows = Vec::new();
+    for batch in &returned.batches {
+        rows.extend(encode::rows(batch, &fields)?);
+    }
+    let mut response = QueryResponse::new(fields, stream::iter(rows.into_iter().map(Ok)));
+    response.set_command_tag(tag);
+    Ok(Response::Query(response))
 }
 
 /// Rows of a result, as long as there is time and nobody cancels.
@@ -245,12 +360,14 @@ fn rows(
 }
 
 /// The value of a setting, as a row.
-fn show(name: &str, format: Option<&Format>) -> Result<Response, SqlError> {
+fn show(name: &str, session: &Session, format: Option<&Format>) -> Result<Response, SqlError> {
+    let last = session.last().map(|id| id.to_string()).unwrap_or_default();
     let value = match name {
+        "kanjo_last_transaction" | "kanjo.last_transaction" => last.as_str(),
         "transaction_isolation"
         | "transaction_isolation_level"
-        | "default_transaction_isolation" => "repeatable read",
-        "default_transaction_read_only" | "transaction_read_only" => "on",
+        | "default_transaction_isolation" => "serializable",
+        "default_transaction_read_only" | "transaction_read_only" => "off",
         "server_version" => "15.0",
         "server_version_num" => "150000",
         "server_encoding" | "client_encoding" => "UTF8",
@@ -287,9 +404,43 @@ impl SimpleQueryHandler for Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let mut responses = Vec::new();
+        let session = session(client);
         for ask in self.parse(text)? {
-            let prepared = self.prepare(ask).await?;
-            responses.push(self.answer(client, &prepared, Vec::new(), None).await?);
+            let is_commit = matches!(ask, Ask::Commit);
+            let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+            let prepared = match failed {
+                // Not looked at any more.
+                true => Ok(Prepared::new(ask)),
+                false => self.prepare(&session, ask).await,
+            };
+            let answer = match prepared {
+                Ok(prepared) => self.answer(client, &prepared, Vec::new(), None).await,
+                Err(error) => Err(error),
+            };
+            match answer {
+                Ok(response) => {
+                    // Statements that come with it see what it has begun or ended.
+                    let status = client.transaction_status();
+                    match &response {
+                        Response::TransactionStart(_) => {
+                            client.set_transaction_status(status.to_in_transaction_state());
+                        }
+                        Response::TransactionEnd(_) => {
+                            client.set_transaction_status(status.to_idle_state());
+                        }
+                        _ => {}
+                    }
+                    responses.push(response);
+                }
+                Err(error) => {
+                    failed_at(client, is_commit);
+                    if responses.is_empty() {
+                        return Err(error.into());
+                    }
+                    responses.push(Response::Error(Box::new(error_info(error))));
+                    return Ok(responses);
+                }
+            }
         }
         if responses.is_empty() {
             responses.push(Response::EmptyQuery);
@@ -304,7 +455,7 @@ impl QueryParser for Handler {
 
     async fn parse_sql<C>(
         &self,
-        _: &C,
+        client: &C,
         sql: &str,
         types: &[Option<Type>],
     ) -> PgWireResult<Option<Prepared>>
@@ -317,9 +468,15 @@ impl QueryParser for Handler {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(SqlError::new(code::SYNTAX, message).into());
         }
-        let mut prepared = self.prepare(ask).await?;
+        let session = session(client);
+        let mut prepared = self.prepare(&session, ask).await?;
         if let Some(plan) = &prepared.plan {
             prepared.parameters = parameters(plan, types)?;
+        }
+        for (said, found) in types.iter().zip(&mut prepared.parameters) {
+            if let Some(said) = said.as_ref().filter(|said| **said != Type::UNKNOWN) {
+                found.clone_from(said);
+            }
         }
         Ok(Some(prepared))
     }
@@ -337,8 +494,18 @@ impl QueryParser for Handler {
             let schema = Schema::new(vec![Field::new(name, DataType::Utf8, false)]);
             return Ok(encode::fields(&schema, format)?);
         }
+        if let Some(returned) = &statement.returned {
+            return Ok(encode::fields(returned, format)?);
+        }
         let Some(plan) = &statement.plan else { return Ok(Vec::new()) };
         Ok(encode::fields(plan.schema().as_arrow(), format)?)
+    }
+}
+
+/// What a failed COMMIT leaves is over; any other failure leaves its transaction to be rolled back.
+fn failed_at(client: &mut impl ClientInfo, is_commit: bool) {
+    if is_commit {
+        client.set_transaction_status(TransactionStatus::Idle);
     }
 }
 
@@ -438,7 +605,11 @@ impl ExtendedQueryHandler for Handler {
         });
         let values = values.collect::<Result<Vec<_>, SqlError>>()?;
         let format = Some(&portal.result_column_format);
-        Ok(self.answer(client, prepared, values, format).await?)
+        let answer = self.answer(client, prepared, values, format).await;
+        if answer.is_err() {
+            failed_at(client, matches!(prepared.ask, Ask::Commit));
+        }
+        Ok(answer?)
     }
 
     /// Rows go out as they come: the trait's own way gathers all of them first.

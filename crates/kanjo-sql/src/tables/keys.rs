@@ -119,14 +119,14 @@ impl Form {
     }
 }
 
-fn column_of(expr: &Expr) -> Option<&Column> {
+pub(crate) fn column_of(expr: &Expr) -> Option<&Column> {
     match expr {
         Expr::Column(column) => Some(column),
         _ => None,
     }
 }
 
-fn literal_of(expr: &Expr) -> Option<&ScalarValue> {
+pub(crate) fn literal_of(expr: &Expr) -> Option<&ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value),
         _ => None,

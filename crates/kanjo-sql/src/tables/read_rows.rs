@@ -15,9 +15,9 @@ use datafusion::common::stats::Precision;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use kanjo_types::Hash;
 use kanjo_types::record::{PARTITIONS, Record, RowKey, Table};
 use kanjo_types::stored::{Block, Row as Stored};
+use kanjo_types::{Hash, TokenId, WalletId};
 use kanjo_view::{Content, Version};
 use std::fmt;
 use std::ops::Bound;
@@ -105,6 +105,7 @@ impl TableProvider for RowProvider {
                 "a condition that a scan can't settle".to_owned(),
             ));
         }
+        note_states(&scope, self.table.table, &keys.ranges)?;
         let count = scope.snapshot.rows(self.table.table);
         let whole = keys.ranges == [(RowKey::MIN, RowKey::MAX)];
         let threads = state.config().target_partitions();
@@ -126,6 +127,28 @@ impl TableProvider for RowProvider {
         let parts = parts.collect();
         Ok(Arc::new(ScanExec::new(self.table.name, schema, parts, limit, rows)))
     }
+}
+
+/// Notes the states of wallets that are read by wallet and token, so that a commit can tell whether
+/// they are still the same.
+fn note_states(scope: &Scope, table: Table, ranges: &[Range]) -> Result<(), SqlError> {
+    let Some(reads) = scope.reads.as_ref().filter(|_| table == Table::WalletStates) else {
+        return Ok(());
+    };
+    for (low, high) in ranges {
+        let (from, to) = (low.0.0.first_chunk::<20>(), high.0.0.first_chunk::<20>());
+        if let Some((wallet, token)) =
+            from.filter(|_| from == to).and_then(|key| key.split_first_chunk::<16>())
+        {
+            let wallet = WalletId(*wallet);
+            let token = token.first_chunk::<4>().copied().unwrap_or_default();
+            let token = TokenId(u32::from_be_bytes(token));
+            let state = scope.snapshot.get(table, &RowKey::wallet_state(wallet, token))?;
+            let hash = state.map_or(Hash::ZERO, |state| state.hash);
+            reads.lock().state(wallet, token, hash);
+        }
+    }
+    Ok(())
 }
 
 /// The whole table in so many pieces, about.

@@ -1,9 +1,12 @@
 //! A scan as the engine sees it: batches from a reader.
 
+use crate::catalog::Catalog;
 use crate::error::SqlError;
+use crate::transaction::{Drafts, Reads};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::array::RecordBatchOptions;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Result, Statistics};
@@ -16,17 +19,31 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
 use futures_util::stream;
+use kanjo_types::UserId;
 use kanjo_view::{LogSource, Snapshot};
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::values::Gathered;
 
-/// What a statement reads: the view at a height, and the log up to it.
+/// What a statement reads: the view at a height, the log up to it, and what its transaction has
+/// made of it.
 #[derive(Clone)]
 pub(crate) struct Scope {
     pub snapshot: Arc<Snapshot>,
     pub log: Arc<dyn LogSource>,
+    pub drafts: Arc<Drafts>,
+    /// Where reads are noted, when they matter for a commit.
+    pub reads: Option<Arc<Mutex<Reads>>>,
+    pub catalog: Arc<Catalog>,
+    /// Who reads.
+    pub user: Option<UserId>,
+    /// Are rights looked at? Not where tables are only described.
+    pub enforce: bool,
+    /// Tables that the statement brings along, by name.
+    pub brought: BTreeMap<String, Arc<dyn TableProvider>>,
 }
 
 /// Reads one part of a table, batch by batch.
