@@ -51,7 +51,10 @@ impl Altering<'_> {
     fn apply(&mut self, operation: &AlterTableOperation) -> Result<()> {
         match operation {
             AlterTableOperation::AddColumn {
-                if_not_exists, column_def, column_position: None, ..
+                if_not_exists,
+                column_def,
+                column_position: None,
+                ..
             } => self.add_column(column_def, *if_not_exists),
             AlterTableOperation::AddConstraint { constraint, not_valid } => {
                 self.add_constraint(constraint, *not_valid)
@@ -118,9 +121,9 @@ impl Altering<'_> {
             None => {}
         }
         if column.identity != Identity::None {
-            self.defined.notices.push(format!(
-                "column \"{name}\" numbers new rows; the table must have none yet"
-            ));
+            self.defined
+                .notices
+                .push(format!("column \"{name}\" numbers new rows; the table must have none yet"));
         }
         self.defined.notices.append(&mut described.notices);
         push_column(&mut draft, described.column.clone())?;
@@ -163,8 +166,9 @@ impl Altering<'_> {
         if draft.definition.constraint(&name).is_none() {
             if names::primary_name(&self.record.name) == name {
                 let message = format!("the primary key \"{name}\" cannot be dropped");
-                return Err(SqlError::not_supported(message)
-                    .hint("rows lie where their primary key says"));
+                return Err(
+                    SqlError::not_supported(message).hint("rows lie where their primary key says")
+                );
             }
             let error = self.no_constraint(&name);
             if if_exists {

@@ -56,7 +56,12 @@ impl<'a> Draft<'a> {
     }
 
     /// The name of a constraint that has no index.
-    fn plain_name(&self, name: Option<&Ident>, columns: Option<&str>, label: &str) -> Result<String> {
+    fn plain_name(
+        &self,
+        name: Option<&Ident>,
+        columns: Option<&str>,
+        label: &str,
+    ) -> Result<String> {
         let Some(name) = name else {
             return Ok(names::choose(&self.name, columns, label, |name| self.has_name(name)));
         };
@@ -91,7 +96,8 @@ impl<'a> Draft<'a> {
     }
 
     fn taken(&self, name: &str) -> SqlError {
-        let message = format!("constraint \"{name}\" for relation \"{}\" already exists", self.name);
+        let message =
+            format!("constraint \"{name}\" for relation \"{}\" already exists", self.name);
         SqlError::new(state::DUPLICATE, message)
     }
 
@@ -200,8 +206,10 @@ impl<'a> Draft<'a> {
             return Err(SqlError::not_supported("MATCH PARTIAL is not supported"));
         }
         if key.match_kind == Some(ConstraintReferenceMatchKind::Full) && columns.len() > 1 {
-            return Err(SqlError::not_supported("MATCH FULL is not supported with several columns")
-                .hint("add CHECK ((a IS NULL AND b IS NULL) OR (a IS NOT NULL AND b IS NOT NULL))"));
+            return Err(SqlError::not_supported(
+                "MATCH FULL is not supported with several columns",
+            )
+            .hint("add CHECK ((a IS NULL AND b IS NULL) OR (a IS NOT NULL AND b IS NOT NULL))"));
         }
         let joined = self.joined(&columns);
         let name = self.plain_name(name, Some(&joined), "fkey")?;
@@ -280,9 +288,7 @@ impl<'a> Draft<'a> {
                     "the state keeps no transactions, and need not: the version of a row carries \
                      the hash of the transaction that made it"
                 }
-                _ => {
-                    "users, wallets, tokens, pendings, bundles, schedules, acts and claims can be"
-                }
+                _ => "users, wallets, tokens, pendings, bundles, schedules, acts and claims can be",
             };
             return Err(SqlError::not_supported(message).hint(hint));
         };
@@ -446,11 +452,13 @@ pub(super) fn identifiers(columns: &[IndexColumn]) -> Result<Vec<&Ident>> {
 
 /// Refuses what only PostgreSQL's indexes have.
 pub(super) fn plain_index(kind: Option<&IndexType>, options: &[IndexOption]) -> Result<()> {
-    let kind = options.iter().find_map(|option| match option {
-        IndexOption::Using(kind) => Some(kind),
-        _ => None,
-    })
-    .or(kind);
+    let kind = options
+        .iter()
+        .find_map(|option| match option {
+            IndexOption::Using(kind) => Some(kind),
+            _ => None,
+        })
+        .or(kind);
     match kind {
         None | Some(IndexType::BTree) => {}
         Some(other) => {

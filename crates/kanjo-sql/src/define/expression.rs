@@ -5,6 +5,10 @@
 //! are put in: a date beside a time, numbers of different kinds in `coalesce`.
 
 use super::literal;
+use super::steps::{
+    Known, arithmetic, can_compare, coalesce, compared, constant, is_text, negated, no_operator,
+    or_else, scale_of, step, too_long,
+};
 use super::types::{column_type, type_text};
 use super::{fold, shown, state};
 use crate::error::{SqlError, code};
@@ -13,7 +17,7 @@ use datafusion::sql::sqlparser::ast::{
     FunctionArguments, Ident, UnaryOperator, Value as Token,
 };
 use kanjo_ledger::expression::{Given, Work, check_condition, check_default, evaluate};
-use kanjo_types::expression::{DEPTH_MAX, Expression, STEPS_MAX, Step};
+use kanjo_types::expression::{Expression, Step};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::relation::{Column, ColumnType, Definition, PRECISION_MAX};
 use kanjo_types::row::Value;
@@ -22,19 +26,8 @@ use kanjo_types::row::Value;
 const LEVELS_MAX: usize = 160;
 /// A longer IN list is cut into several, joined by OR: each value of a list is on the stack.
 const IN_LIST_MAX: usize = 24;
-/// Digits behind the point that a quotient has at least.
-const QUOTIENT_SCALE_MIN: u8 = 6;
 
 type Result<T> = std::result::Result<T, SqlError>;
-
-/// Steps with what they give.
-#[derive(Debug, Clone)]
-struct Known {
-    steps: Vec<Step>,
-    kind: ColumnType,
-    /// Most values on the stack at one time.
-    depth: usize,
-}
 
 /// What an expression is before its neighbours are known.
 enum Term {
@@ -82,8 +75,9 @@ pub(super) fn default(expr: &Expr, column: &str, kind: ColumnType) -> Result<Opt
     let fits = check_default(&expression, kind);
     fits.map_err(|_| {
         let (kind, found) = (type_text(kind), type_text(found));
-        let message =
-            format!("column \"{column}\" is of type {kind} but default expression is of type {found}");
+        let message = format!(
+            "column \"{column}\" is of type {kind} but default expression is of type {found}"
+        );
         SqlError::new(code::TYPE_MISMATCH, message)
     })?;
     if is_constant(&expression) {
@@ -126,36 +120,6 @@ fn not_here(what: &str) -> SqlError {
         "there are + - * / %, comparisons, AND, OR, NOT, IS NULL, BETWEEN, IN, LIKE, CAST, \
          coalesce, lower, upper, length; in DEFAULT also now(), gen_random_uuid(), CURRENT_USER",
     )
-}
-
-fn too_long() -> SqlError {
-    let message =
-        format!("an expression has at most {STEPS_MAX} steps, {DEPTH_MAX} values deep");
-    SqlError::new(state::TOO_LONG, message)
-}
-
-fn no_operator(a: ColumnType, operator: &str, b: ColumnType) -> SqlError {
-    let (a, b) = (type_text(a), type_text(b));
-    let message = format!("operator does not exist: {a} {operator} {b}");
-    SqlError::new(code::NO_FUNCTION, message).hint("add explicit type casts")
-}
-
-fn constant(kind: ColumnType, value: Value) -> Known {
-    Known { steps: vec![Step::Constant { kind, value }], kind, depth: 1 }
-}
-
-/// A step over operands.
-fn step(operands: Vec<Known>, step: Step, kind: ColumnType) -> Result<Known> {
-    let depths = operands.iter().enumerate().map(|(before, operand)| before + operand.depth);
-    let depth = depths.max().unwrap_or(1);
-    let mut steps: Vec<Step> = operands.into_iter().flat_map(|operand| operand.steps).collect();
-    steps.push(step);
-    let fits = steps.len() <= STEPS_MAX && depth <= DEPTH_MAX;
-    if fits { Ok(Known { steps, kind, depth }) } else { Err(too_long()) }
-}
-
-fn negated(known: Known, negated: bool) -> Result<Known> {
-    if negated { step(vec![known], Step::Not, ColumnType::Boolean) } else { Ok(known) }
 }
 
 /// A text in quotes beside a value of a type.
@@ -204,31 +168,6 @@ fn alike(terms: Vec<Term>) -> Result<Vec<Known>> {
     settled.collect()
 }
 
-/// Digits behind the point; `None` for what is no number.
-fn scale_of(kind: ColumnType) -> Option<u8> {
-    match kind {
-        ColumnType::Numeric { scale, .. } => Some(scale),
-        _ if kind.is_integer() => Some(0),
-        _ => None,
-    }
-}
-
-fn can_compare(a: ColumnType, b: ColumnType) -> bool {
-    a.compares_with(b) || (scale_of(a).is_some() && scale_of(b).is_some())
-}
-
-fn wider(a: ColumnType, b: ColumnType) -> ColumnType {
-    match (a, b) {
-        (ColumnType::Bigint, _) | (_, ColumnType::Bigint) => ColumnType::Bigint,
-        (ColumnType::Integer, _) | (_, ColumnType::Integer) => ColumnType::Integer,
-        _ => ColumnType::Smallint,
-    }
-}
-
-fn is_text(kind: ColumnType) -> bool {
-    matches!(kind, ColumnType::Text(_))
-}
-
 impl Place<'_> {
     fn settled(self, expr: &Expr, level: usize, kind: ColumnType) -> Result<Known> {
         settle(self.term(expr, level)?, kind)
@@ -261,9 +200,9 @@ impl Place<'_> {
             Expr::CompoundIdentifier(names) => self.qualified(names)?,
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right, level)?,
             Expr::UnaryOp { op, expr } => self.unary(*op, expr, level)?,
-            Expr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, .. } => {
-                self.cast(expr, data_type, level)?
-            }
+            Expr::Cast {
+                kind: CastKind::Cast | CastKind::DoubleColon, expr, data_type, ..
+            } => self.cast(expr, data_type, level)?,
             Expr::TypedString(typed) => {
                 let kind = column_type(&typed.data_type)?;
                 match token(&typed.value.value)? {
@@ -349,8 +288,7 @@ impl Place<'_> {
         match (names, self.table) {
             ([table, column], Some((_, of))) if fold(table) == of => self.column(column),
             ([table, ..], Some(_)) => {
-                let message =
-                    format!("missing FROM-clause entry for table \"{}\"", fold(table));
+                let message = format!("missing FROM-clause entry for table \"{}\"", fold(table));
                 Err(SqlError::new(code::NO_TABLE, message))
             }
             _ => Err(SqlError::not_supported("cannot use column reference in DEFAULT expression")),
@@ -504,9 +442,7 @@ impl Place<'_> {
                 step(vec![now], Step::Cast(ColumnType::Date), ColumnType::Date)
             }
             ("gen_random_uuid", []) => self.given(&name, Step::NewUuid, ColumnType::Uuid),
-            ("current_user", []) => {
-                self.given(&name, Step::CurrentUser, ColumnType::Text(None))
-            }
+            ("current_user", []) => self.given(&name, Step::CurrentUser, ColumnType::Text(None)),
             ("length" | "char_length" | "character_length", [text]) => {
                 self.of_text(&name, text, Step::CharLength, ColumnType::Integer, level)
             }
@@ -551,9 +487,7 @@ impl Place<'_> {
 fn token(value: &Token) -> Result<Term> {
     Ok(match value {
         Token::Null => Term::Null,
-        Token::Boolean(value) => {
-            Term::Known(constant(ColumnType::Boolean, Value::Boolean(*value)))
-        }
+        Token::Boolean(value) => Term::Known(constant(ColumnType::Boolean, Value::Boolean(*value))),
         Token::Number(digits, _) => {
             let (kind, value) = literal::number(digits)?;
             Term::Known(constant(kind, value))
@@ -582,72 +516,6 @@ fn arguments(function: &Function) -> Option<Vec<&Expr>> {
         _ => None,
     });
     plain.collect()
-}
-
-/// Can the first be compared with all others?
-fn compared(all: &[Known], operator: &str) -> Result<()> {
-    let Some((first, others)) = all.split_first() else { return Ok(()) };
-    match others.iter().find(|other| !can_compare(first.kind, other.kind)) {
-        Some(other) => Err(no_operator(first.kind, operator, other.kind)),
-        None => Ok(()),
-    }
-}
-
-/// The truth, or another where it is null.
-fn or_else(truth: Known, otherwise: bool) -> Result<Known> {
-    let otherwise = constant(ColumnType::Boolean, Value::Boolean(otherwise));
-    step(vec![truth, otherwise], Step::Coalesce(2), ColumnType::Boolean)
-}
-
-/// `coalesce` gives one type: the widest integer, or the numeric with the most digits behind the
-/// point.
-fn coalesce(all: Vec<Known>) -> Result<Known> {
-    let count = u8::try_from(all.len()).map_err(|_| too_long())?;
-    let Some(first) = all.first().map(|first| first.kind) else { return Err(too_long()) };
-    let numbers = all.iter().map(|known| scale_of(known.kind)).collect::<Option<Vec<u8>>>();
-    let (all, kind) = match numbers {
-        Some(_) if all.iter().all(|known| known.kind.is_integer()) => {
-            let kind = all.iter().fold(first, |kind, known| wider(kind, known.kind));
-            (all, kind)
-        }
-        Some(scales) => {
-            let scale = scales.into_iter().max().unwrap_or(0);
-            let kind = ColumnType::Numeric { precision: PRECISION_MAX, scale };
-            let cast = |known: Known| match known.kind {
-                ColumnType::Numeric { scale: of, .. } if of == scale => Ok(known),
-                _ => step(vec![known], Step::Cast(kind), kind),
-            };
-            (all.into_iter().map(cast).collect::<Result<Vec<Known>>>()?, kind)
-        }
-        None => {
-            let other = all.iter().find(|known| {
-                known.kind != first && !(is_text(known.kind) && is_text(first))
-            });
-            if let Some(other) = other {
-                let (a, b) = (type_text(first), type_text(other.kind));
-                let message = format!("COALESCE types {a} and {b} cannot be matched");
-                return Err(SqlError::new(code::TYPE_MISMATCH, message));
-            }
-            (all, if is_text(first) { ColumnType::Text(None) } else { first })
-        }
-    };
-    step(all, Step::Coalesce(count), kind)
-}
-
-/// The type of a sum, product and so on, as the ledger has it.
-fn arithmetic(step: &Step, a: ColumnType, b: ColumnType) -> Option<ColumnType> {
-    let (scale_a, scale_b) = (scale_of(a)?, scale_of(b)?);
-    if a.is_integer() && b.is_integer() {
-        return Some(wider(a, b));
-    }
-    let larger = scale_a.max(scale_b);
-    let scale = match step {
-        Step::Multiply => scale_a.checked_add(scale_b)?,
-        Step::Divide => larger.max(QUOTIENT_SCALE_MIN),
-        _ => larger,
-    };
-    let fits = scale <= PRECISION_MAX;
-    fits.then_some(ColumnType::Numeric { precision: PRECISION_MAX, scale })
 }
 
 /// What people call an expression that is not here.

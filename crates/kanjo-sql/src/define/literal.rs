@@ -177,7 +177,7 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut digits = String::with_capacity(32);
     let mut hyphen = true;
     for character in inner.chars() {
-        let between = !hyphen && digits.len() % 4 == 0;
+        let between = !hyphen && digits.len().is_multiple_of(4);
         match character {
             '-' if between => hyphen = true,
             '-' => return None,
@@ -228,7 +228,7 @@ impl Decimal {
 
     /// The digits at a scale, halves rounded away from zero. `None` when there are too many.
     fn at_scale(&self, scale: u8) -> Option<i128> {
-        let most = i64::from(PRECISION_MAX) + 1;
+        let most = i64::from(PRECISION_MAX);
         let count = i64::try_from(self.digits.len()).ok()?;
         let kept = count.checked_add(i64::from(scale))?.checked_sub(self.scale)?;
         if self.digits.is_empty() || kept < 0 {
@@ -287,7 +287,9 @@ pub(super) fn refused(result: ResultCode, kind: ColumnType) -> SqlError {
         }
         ResultCode::DivisionByZero => SqlError::new(code::DIVISION_BY_ZERO, "division by zero"),
         ResultCode::TooMuch => SqlError::new(state::TOO_LONG, "the expression takes too much work"),
-        _ => SqlError::new(code::INTERNAL, format!("the ledger refuses the expression: {result:?}")),
+        _ => {
+            SqlError::new(code::INTERNAL, format!("the ledger refuses the expression: {result:?}"))
+        }
     }
 }
 

@@ -27,6 +27,7 @@ mod index;
 mod literal;
 mod names;
 mod remove;
+mod steps;
 mod table;
 mod text;
 mod time;
@@ -212,6 +213,8 @@ fn shown(text: &str) -> String {
     out
 }
 
+#[cfg(test)]
+mod expression_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

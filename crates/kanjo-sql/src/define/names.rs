@@ -3,10 +3,10 @@
 use super::{Names, Relation, fold, state};
 use crate::error::{SqlError, code};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use kanjo_types::RelationId;
 use kanjo_types::relation::{
     Constraint, Definition, LedgerTable, RELATION_NAME_MAX, check_relation_name,
 };
-use kanjo_types::RelationId;
 use std::sync::Arc;
 
 /// The schema of a name that has none.
@@ -14,16 +14,34 @@ const SCHEMA: &str = "public";
 
 /// Tables of the ledger's own, by the names that they have in `public`.
 pub(crate) const RESERVED_TABLES: &[&str] = &[
-    "acts", "attributes", "authorities", "balances", "blocks", "bundles", "certificates", "claims",
-    "freezes", "memberships", "pendings", "receipts", "relations", "reversals", "rows",
-    "schedules", "terms", "tokens", "transactions", "transfers", "users", "wallet_states",
+    "acts",
+    "attributes",
+    "authorities",
+    "balances",
+    "blocks",
+    "bundles",
+    "certificates",
+    "claims",
+    "freezes",
+    "memberships",
+    "pendings",
+    "receipts",
+    "relations",
+    "reversals",
+    "rows",
+    "schedules",
+    "terms",
+    "tokens",
+    "transactions",
+    "transfers",
+    "users",
+    "wallet_states",
     "wallets",
 ];
 
 /// Schemas that are not for users' relations.
 fn is_reserved_schema(schema: &str) -> bool {
-    schema.starts_with("pg_")
-        || matches!(schema, "information_schema" | "kanjo" | "kanjo_history")
+    schema.starts_with("pg_") || matches!(schema, "information_schema" | "kanjo" | "kanjo_history")
 }
 
 /// Is it a table of the ledger's own, or of the catalog?
@@ -203,11 +221,11 @@ fn joined(table: &str, columns: Option<&str>, label: &str) -> String {
     }
 }
 
+/// A table, and the names of some of its foreign keys.
+pub(super) type Referencing = (Arc<Relation>, Vec<String>);
+
 /// Tables but one whose foreign keys reference it, with the constraints' names; by number.
-pub(super) fn referencing(
-    number: RelationId,
-    names: &dyn Names,
-) -> Vec<(Arc<Relation>, Vec<String>)> {
+pub(super) fn referencing(number: RelationId, names: &dyn Names) -> Vec<Referencing> {
     let mut found: Vec<_> = names
         .all()
         .into_iter()

@@ -1,6 +1,6 @@
 //! DROP of tables, views, indexes and schemas.
 
-use super::names::{self, Indexed};
+use super::names::{self, Indexed, Referencing};
 use super::{Change, Defined, Names, Relation, state, view};
 use crate::error::{SqlError, code};
 use datafusion::sql::sqlparser::ast::{ObjectName, ObjectType};
@@ -68,7 +68,8 @@ fn relations(
             RelationKind::View(_) => ("DROP VIEW", "view"),
         };
         if word != tag {
-            let (name, wanted) = (&found.record.name, if other == "view" { "table" } else { "view" });
+            let (name, wanted) =
+                (&found.record.name, if other == "view" { "table" } else { "view" });
             let message = format!("\"{name}\" is not a {wanted}");
             let hint = format!("Use {word} to remove a {other}.");
             return Err(SqlError::new(state::WRONG_KIND, message).hint(hint));
@@ -89,7 +90,7 @@ fn changes(
 ) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     // Who of those that go references whom.
-    let mut referencing: BTreeMap<u32, Vec<(Arc<Relation>, Vec<String>)>> = BTreeMap::new();
+    let mut referencing: BTreeMap<u32, Vec<Referencing>> = BTreeMap::new();
     for (number, relation) in going {
         let all = names::referencing(RelationId(*number), names);
         let (inside, outside) =
@@ -126,7 +127,7 @@ fn changes(
 /// Drops the foreign keys that reference a table which goes, of tables that stay; only with CASCADE.
 fn drop_keys(
     relation: &Relation,
-    outside: Vec<(Arc<Relation>, Vec<String>)>,
+    outside: Vec<Referencing>,
     cascade: bool,
     notices: &mut Vec<String>,
     changes: &mut Vec<Change>,
@@ -136,7 +137,8 @@ fn drop_keys(
         for name in keys {
             let of = format!("constraint {name} on table {}", other.record.name);
             if !cascade {
-                let message = format!("cannot drop table {table} because other objects depend on it");
+                let message =
+                    format!("cannot drop table {table} because other objects depend on it");
                 return Err(SqlError::new(state::IN_USE, message).hint(format!(
                     "{of} depends on table {table}; use DROP ... CASCADE to drop the dependent \
                      objects too"
@@ -180,8 +182,9 @@ fn indexes(
                 let message = format!(
                     "cannot drop index {name} because constraint {name} on table {table} requires it"
                 );
-                return Err(SqlError::new(state::IN_USE, message)
-                    .hint("a table keeps its primary key"));
+                return Err(
+                    SqlError::new(state::IN_USE, message).hint("a table keeps its primary key")
+                );
             }
         }
     }
@@ -253,8 +256,7 @@ fn schemas(of: &[ObjectName], cascade: bool, names: &dyn Names) -> Result<Define
         };
         if !cascade {
             let (word, first) = (first.record.kind.word(), &first.record.name);
-            let message =
-                format!("cannot drop schema {schema} because other objects depend on it");
+            let message = format!("cannot drop schema {schema} because other objects depend on it");
             return Err(SqlError::new(state::IN_USE, message).hint(format!(
                 "{word} {first} is in it; use DROP ... CASCADE to drop the dependent objects too"
             )));

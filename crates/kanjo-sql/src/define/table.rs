@@ -84,8 +84,9 @@ fn fill(draft: &mut Draft<'_>, create: &CreateTable) -> Result<Vec<String>> {
     for of in &described {
         column_constraints(draft, of, |what| !matches!(what, What::Unique), &mut |_| ())?;
     }
-    let others =
-        |of: &TableConstraint| !matches!(of, TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_));
+    let others = |of: &TableConstraint| {
+        !matches!(of, TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_))
+    };
     for constraint in of_table(others) {
         draft.table_constraint(constraint)?;
     }
@@ -216,16 +217,9 @@ pub(super) fn describe(of: &ColumnDef) -> Result<Described<'_>> {
         notices.push(format!("column \"{name}\": numeric without a precision is {kind}"));
     }
     let identity = if numbered.is_some() { Identity::ByDefault } else { Identity::None };
-    let column = Column {
-        name,
-        kind,
-        not_null: numbered.is_some(),
-        default: None,
-        identity,
-        added: None,
-    };
-    let mut described =
-        Described { column, is_primary: false, constraints: Vec::new(), notices };
+    let column =
+        Column { name, kind, not_null: numbered.is_some(), default: None, identity, added: None };
+    let mut described = Described { column, is_primary: false, constraints: Vec::new(), notices };
     let mut nullable = false;
     let mut defaults = 0;
     for option in &of.options {
@@ -238,7 +232,8 @@ pub(super) fn describe(of: &ColumnDef) -> Result<Described<'_>> {
     }
     let column = &described.column;
     if nullable && (column.not_null || described.is_primary) {
-        let message = format!("conflicting NULL/NOT NULL declarations for column \"{}\"", column.name);
+        let message =
+            format!("conflicting NULL/NOT NULL declarations for column \"{}\"", column.name);
         return Err(SqlError::new(code::SYNTAX, message));
     }
     if defaults > 1 || (defaults > 0 && column.identity != Identity::None) {
@@ -336,7 +331,11 @@ fn collated(kind: ColumnType, collation: &ObjectName) -> Result<()> {
 /// Refuses what a table here has not.
 fn plain(create: &CreateTable) -> Result<()> {
     let refusals = [
-        (create.temporary || create.global.is_some(), "CREATE TEMPORARY TABLE", "use WITH in a query"),
+        (
+            create.temporary || create.global.is_some(),
+            "CREATE TEMPORARY TABLE",
+            "use WITH in a query",
+        ),
         (create.query.is_some(), "CREATE TABLE AS", "use CREATE TABLE and INSERT … SELECT"),
         (create.or_replace, "CREATE OR REPLACE TABLE", "use DROP TABLE and CREATE TABLE"),
         (create.like.is_some(), "CREATE TABLE … LIKE", "name the columns"),

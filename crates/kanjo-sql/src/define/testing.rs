@@ -52,7 +52,9 @@ pub(super) fn any_value(kind: ColumnType) -> BoxedStrategy<Value> {
             (-most..=most).prop_map(Value::Numeric).boxed()
         }
         ColumnType::Text(most) => text(most.unwrap_or(30) as usize).prop_map(Value::Text).boxed(),
-        ColumnType::Bytea => prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::Bytes).boxed(),
+        ColumnType::Bytea => {
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::Bytes).boxed()
+        }
         ColumnType::Uuid => any::<[u8; 16]>().prop_map(Value::Uuid).boxed(),
         ColumnType::Date => any::<i32>().prop_map(Value::Date).boxed(),
         ColumnType::Timestamptz => any::<i64>().prop_map(Value::Timestamp).boxed(),
@@ -150,9 +152,10 @@ impl World {
         }
         let number = relation.expect("a relation").0 as usize;
         let targets = |of: &RelationRecord| match &of.kind {
-            RelationKind::Table(definition) => definition.constraints.iter().any(|constraint| {
-                super::names::target(constraint) == relation && !of.dropped
-            }),
+            RelationKind::Table(definition) => definition
+                .constraints
+                .iter()
+                .any(|constraint| super::names::target(constraint) == relation && !of.dropped),
             RelationKind::View(_) => false,
         };
         if change == RelationChange::Drop {

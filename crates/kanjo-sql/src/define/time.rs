@@ -256,9 +256,9 @@ mod tests {
         assert_eq!(time_of("2026-01-30 24:00:00"), time_of("2026-01-31"));
         assert_eq!(time_text(noon + 120_000), "2026-01-31 12:00:00.12+00");
         assert_eq!(date_of("1970-01-01"), Ok(0));
-        assert_eq!(date_text(-719_529), "0001-12-31 BC");
+        assert_eq!(date_text(-719_163), "0001-12-31 BC");
         assert_eq!(date_of("0044-03-15 BC").map(date_text), Ok("0044-03-15 BC".to_owned()));
-        assert_eq!(time_text(i64::MIN), "290309-12-22 19:59:05.224192+00 BC".to_owned());
+        assert_eq!(time_text(i64::MIN), "290309-12-21 19:59:05.224192+00 BC".to_owned());
     }
 
     #[test]

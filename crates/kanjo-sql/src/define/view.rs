@@ -2,9 +2,7 @@
 
 use super::{Change, Defined, Names, fold, names, state, text};
 use crate::error::{SqlError, code};
-use datafusion::sql::sqlparser::ast::{
-    CreateTableOptions, CreateView, ObjectName, SchemaName,
-};
+use datafusion::sql::sqlparser::ast::{CreateTableOptions, CreateView, ObjectName, SchemaName};
 use kanjo_types::relation::{QUERY_BYTES_MAX, RelationChange, RelationKind};
 
 pub(super) fn create(create: &CreateView, names: &dyn Names) -> Result<Defined, SqlError> {
@@ -80,7 +78,11 @@ fn plain(create: &CreateView) -> Result<(), SqlError> {
         (create.materialized, "CREATE MATERIALIZED VIEW", "use a view, or a table"),
         (create.temporary, "CREATE TEMPORARY VIEW", "use WITH in the query"),
         (options || typed || create.params.is_some(), "an option of a view", "leave it out"),
-        (create.or_alter || create.secure || create.to.is_some(), "this kind of view", "leave it out"),
+        (
+            create.or_alter || create.secure || create.to.is_some(),
+            "this kind of view",
+            "leave it out",
+        ),
     ];
     match refusals.into_iter().find(|(is_there, ..)| *is_there) {
         None => Ok(()),
