@@ -194,11 +194,11 @@ fn refused(statement: &Statement) -> Option<(&'static str, &'static str)> {
     })
 }
 
-/// A name as PostgreSQL takes it: small letters where it was not quoted.
+/// A name as PostgreSQL takes it: small letters (of ASCII) where it was not quoted.
 fn fold(name: &Ident) -> String {
     match name.quote_style {
         Some(_) => name.value.clone(),
-        None => name.value.to_lowercase(),
+        None => name.value.to_ascii_lowercase(),
     }
 }
 

@@ -37,7 +37,14 @@ fn nothing_such(what: ObjectType, of: &[ObjectName], if_exists: bool) -> Result<
     let missing = |name: &ObjectName| format!("{word} \"{name}\" does not exist");
     if if_exists {
         let notices = of.iter().map(|name| missing(name) + ", skipping").collect();
-        return Ok(Defined { tag: "DROP", changes: vec![], notices });
+        let tag = match what {
+            ObjectType::Sequence => "DROP SEQUENCE",
+            ObjectType::MaterializedView => "DROP MATERIALIZED VIEW",
+            ObjectType::Type => "DROP TYPE",
+            ObjectType::Collation => "DROP COLLATION",
+            _ => "DROP",
+        };
+        return Ok(Defined { tag, changes: vec![], notices });
     }
     let message = of.first().map(missing).unwrap_or_default();
     Err(SqlError::new(state::UNDEFINED, message).hint(format!("there is no {word} at all")))

@@ -198,8 +198,21 @@ fn foreign_keys_reach_keys_of_tables_and_the_ledgers_own_tables() {
             rows(1, &[0, 1]),
         ]
     );
-    let Some(Constraint::Foreign { columns, .. }) = table.constraints.last() else { panic!() };
-    assert_eq!(columns[..], [2, 1]);
+    let last = |world: &World, name: &str| match world.table(name).constraints.last() {
+        Some(Constraint::Foreign { columns, target, .. }) => (columns.clone(), target.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(last(&world, "t").0, [2, 1]);
+    // A key in the given order comes before one in another.
+    world.run("ALTER TABLE pairs ADD UNIQUE (y, x)");
+    world.run("CREATE TABLE u (a int, b int, PRIMARY KEY (a), FOREIGN KEY (a, b) REFERENCES pairs (y, x))");
+    assert_eq!(last(&world, "u"), (vec![0, 1], rows(1, &[1, 0])));
+    // The ledger's tables are in `public` only, beside tables of the same name elsewhere.
+    let elsewhere = "CREATE TABLE w (id text PRIMARY KEY REFERENCES sales.users)";
+    assert_eq!(world.refusal(elsewhere).code, "42P01");
+    world.run("CREATE TABLE sales.users (id text PRIMARY KEY)");
+    world.run(elsewhere);
+    assert_eq!(last(&world, "w").1, rows(4, &[0]));
 }
 
 #[test]
