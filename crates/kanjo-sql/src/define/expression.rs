@@ -442,7 +442,10 @@ impl Place<'_> {
                 step(vec![now], Step::Cast(ColumnType::Date), ColumnType::Date)
             }
             ("gen_random_uuid", []) => self.given(&name, Step::NewUuid, ColumnType::Uuid),
-            ("current_user", []) => self.given(&name, Step::CurrentUser, ColumnType::Text(None)),
+            // A session is that of one user from its beginning to its end.
+            ("current_user" | "session_user" | "user", []) => {
+                self.given(&name, Step::CurrentUser, ColumnType::Text(None))
+            }
             ("length" | "char_length" | "character_length", [text]) => {
                 self.of_text(&name, text, Step::CharLength, ColumnType::Integer, level)
             }

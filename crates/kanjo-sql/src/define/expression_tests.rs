@@ -95,7 +95,7 @@ fn conditions_that_are_not_here_are_refused_by_name() {
         ("round(price) = 1", "0A000", "round"),
         ("\"position\" < now()", "0A000", "now"),
         ("\"interval\" < CURRENT_DATE", "0A000", "current_date"),
-        ("status = CURRENT_USER", "0A000", "current_user"),
+        ("status = USER", "0A000", "user"),
         ("id IS DISTINCT FROM 1", "0A000", "IS DISTINCT FROM"),
         ("status LIKE 'a' ESCAPE 'b'", "0A000", "ESCAPE"),
         ("status = 5", "42883", "character varying(20) = integer"),
@@ -136,7 +136,7 @@ fn defaults_give_values_of_their_columns() {
     world.run(
         "CREATE TABLE t (id uuid DEFAULT gen_random_uuid() PRIMARY KEY, price numeric(12,2) \
          DEFAULT 1.005, day date DEFAULT CURRENT_DATE, at timestamptz DEFAULT now() NOT NULL, \
-         who text DEFAULT CURRENT_USER, state varchar(8) DEFAULT 'open', n smallint DEFAULT 2 * 3, \
+         who text DEFAULT SESSION_USER, state varchar(8) DEFAULT 'open', n smallint DEFAULT 2 * 3, \
          yes boolean DEFAULT true, nothing text DEFAULT NULL, since date DEFAULT '2026-01-31')",
     );
     let table = world.table("t");
