@@ -1,6 +1,6 @@
 //! What a prepared change takes and gives back: types of its parameters, columns of its answer.
 
-use crate::change::{folded, parsed, pay, returning, split};
+use crate::change::{folded, pay, returning, split};
 use crate::define::Relation;
 use crate::encode;
 use crate::engine::Engine;

@@ -1,6 +1,6 @@
 //! Parameters as the wire carries them.
 
-use crate::define::literal::text_of;
+use crate::define::text_of;
 use crate::error::{SqlError, code};
 use datafusion::arrow::datatypes::i256;
 use datafusion::common::ScalarValue;

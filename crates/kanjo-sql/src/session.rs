@@ -34,6 +34,8 @@ pub(crate) struct Session {
     /// The newest block that it has a transaction in: what comes after sees it.
     height: AtomicU64,
     last: Mutex<Option<TransactionId>>,
+    /// What the client is to be told beside the answer.
+    pub notices: Mutex<Vec<String>>,
 }
 
 impl Session {
@@ -130,6 +132,7 @@ impl Session {
             for change in defined.changes {
                 drafts.define(&scope.catalog, user, change)?;
             }
+            self.notices.lock().extend(defined.notices);
             return Ok(Done { tag: defined.tag, ..Done::default() });
         }
         let now = i64::try_from(now_ms()).unwrap_or(i64::MAX).saturating_mul(1_000);
@@ -143,11 +146,11 @@ impl Session {
                 tag: "SELECT",
                 rows: Some(rows),
                 returned: Some(returned),
-                numbered: false,
+                ..Done::default()
             })
         } else {
             let changed = change::change(&mut work, statement.clone()).await;
-            changed.map(|outcome| Done::of(outcome))
+            changed.map(Done::of)
         };
         open.drafts = work.drafts;
         done

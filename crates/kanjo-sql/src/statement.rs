@@ -54,6 +54,10 @@ pub(crate) fn parse(
         Err(ParserError::RecursionLimitExceeded) => return Err(too_deep()),
         // What clients ask the catalog goes through rules that know the ways of those clients.
         Ok(_) => compatible.parse(text).map_err(|error| syntax(&error, text))?,
+        // What this parser does not know.
+        Err(_) if define::set_schema(text).is_some() => {
+            define::set_schema(text).into_iter().collect()
+        }
         Err(error) => match text.contains("pg_") {
             true => compatible.parse(text).map_err(|_| syntax(&error, text))?,
             false => return Err(syntax(&error, text)),
@@ -172,8 +176,10 @@ impl Visitor for Catalog {
     }
 }
 
+/// Queries only: what changes something is taken as it was parsed.
 fn is_about_catalog(statement: &Statement) -> bool {
-    statement.visit(&mut Catalog).is_break()
+    let is_query = matches!(statement, Statement::Query(_) | Statement::Explain { .. });
+    is_query && !pay::pays(statement) && statement.visit(&mut Catalog).is_break()
 }
 
 /// Looks for what can't be done here, inside of a query.

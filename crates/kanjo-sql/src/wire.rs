@@ -30,7 +30,7 @@ use pgwire::api::{
     ClientInfo, ClientPortalStore, ConnectionHandle, ConnectionManager, DEFAULT_NAME,
     METADATA_USER, PgWireConnectionState, PgWireServerHandlers, Type,
 };
-use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
 use pgwire::messages::extendedquery::{Execute, Parse, ParseComplete, PortalSuspended};
 use pgwire::messages::response::TransactionStatus;
@@ -417,6 +417,7 @@ impl SimpleQueryHandler for Handler {
                 Ok(prepared) => self.answer(client, &prepared, Vec::new(), None).await,
                 Err(error) => Err(error),
             };
+            tell(client, &session).await?;
             match answer {
                 Ok(response) => {
                     // Statements that come with it see what it has begun or ended.
@@ -500,6 +501,21 @@ impl QueryParser for Handler {
         let Some(plan) = &statement.plan else { return Ok(Vec::new()) };
         Ok(encode::fields(plan.schema().as_arrow(), format)?)
     }
+}
+
+/// Sends the notices of a statement.
+async fn tell<C>(client: &mut C, session: &Session) -> PgWireResult<()>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    let notices = std::mem::take(&mut *session.notices.lock());
+    for text in notices {
+        let notice = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), text);
+        let notice = PgWireBackendMessage::NoticeResponse(notice.into());
+        futures_util::SinkExt::feed(client, notice).await?;
+    }
+    Ok(())
 }
 
 /// What a failed COMMIT leaves is over; any other failure leaves its transaction to be rolled back.
@@ -606,6 +622,8 @@ impl ExtendedQueryHandler for Handler {
         let values = values.collect::<Result<Vec<_>, SqlError>>()?;
         let format = Some(&portal.result_column_format);
         let answer = self.answer(client, prepared, values, format).await;
+        let session = session(client);
+        tell(client, &session).await?;
         if answer.is_err() {
             failed_at(client, matches!(prepared.ask, Ask::Commit));
         }

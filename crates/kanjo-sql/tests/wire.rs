@@ -1,41 +1,16 @@
 //! Through the wire, with an unmodified client.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // A test may.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may.
 
 mod common;
 
+use common::text::{all as texts, code, one};
 use common::{EACH, WALLETS, served, wallet};
 use kanjo_sql::Limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, SimpleQueryMessage};
-
-/// The values of a result as text, row by row.
-async fn texts(client: &Client, sql: &str) -> Vec<Vec<Option<String>>> {
-    let messages =
-        client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
-    let rows = messages.into_iter().filter_map(|message| match message {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-        }
-        _ => None,
-    });
-    rows.collect()
-}
-
-async fn one(client: &Client, sql: &str) -> String {
-    let rows = texts(client, sql).await;
-    assert_eq!(rows.len(), 1, "{sql}: {rows:?}");
-    rows[0][0].clone().unwrap_or_else(|| "NULL".to_owned())
-}
-
-async fn code(client: &Client, sql: &str) -> String {
-    let error = client.simple_query(sql).await;
-    let error = error.err().unwrap_or_else(|| panic!("{sql} was taken"));
-    error.code().unwrap_or_else(|| panic!("{sql}: {error:?}")).code().to_owned()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_of_every_kind_are_answered() {

@@ -16,11 +16,7 @@ use std::sync::Arc;
 pub(crate) struct Numbers(Mutex<BTreeMap<(RelationId, u16), i64>>);
 
 impl Numbers {
-    /// Forgets a table's: somebody else has numbered rows, too.
-    pub(crate) fn forget(&self, relation: RelationId) {
-        self.0.lock().retain(|(number, _), _| *number != relation);
-    }
-
+    /// Forgets all of them: somebody else has numbered rows, too.
     pub(crate) fn forget_all(&self) {
         self.0.lock().clear();
     }

@@ -3,11 +3,10 @@
 use super::{Work, definition};
 use crate::define::{self, Relation};
 use crate::error::{SqlError, code};
-use crate::tables::relation::row_of;
+use crate::tables::relation::{There, row_of};
 use crate::transaction::Draft;
-use kanjo_ledger::expression::{Work as Units, evaluate, holds};
+use kanjo_ledger::expression::{Work as Units, holds};
 use kanjo_types::Hash;
-use kanjo_types::expression::{Expression, Step};
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::RowKey;
 use kanjo_types::relation::{Column, Constraint, Definition};
@@ -23,8 +22,7 @@ pub(super) fn described(definition: &Definition, columns: &[u16], values: &[Valu
         .collect();
     let values = columns.iter().map(|at| {
         let kind = definition.type_of(*at);
-        let text =
-            kind.and_then(|kind| define::literal::text_of(definition.value(values, *at), kind));
+        let text = kind.and_then(|kind| define::text_of(definition.value(values, *at), kind));
         text.unwrap_or_else(|| "null".to_owned())
     });
     format!("({})=({})", names.join(", "), values.collect::<Vec<String>>().join(", "))
@@ -64,18 +62,7 @@ pub(crate) fn failed(result: ResultCode, about: &str) -> SqlError {
 impl Work<'_> {
     /// The value of a column that a statement gives none.
     pub(super) fn default_value(&self, column: &Column) -> Result<Value, SqlError> {
-        let Some(default) = &column.default else { return Ok(Value::Null) };
-        let given = self.given()?;
-        let with =
-            |expression: &Expression| evaluate(expression, None, &given, &mut Units::default());
-        let mut cast = default.clone();
-        cast.0.push(Step::Cast(column.kind));
-        // A cast to the type that it has already is none.
-        let value = match with(&cast) {
-            Err(ResultCode::BadDefinition) => with(default),
-            value => value,
-        };
-        value.map_err(|result| failed(result, &format!("default of column \"{}\"", column.name)))
+        define::default_value(column, &self.given()?)
     }
 
     /// What the ledger will check of the row by itself.
@@ -101,14 +88,18 @@ impl Work<'_> {
                 );
                 let columns: Vec<u16> = (0u16..).take(definition.columns.len()).collect();
                 let detail = format!("Failing row: {}.", described(definition, &columns, values));
-                return Err(SqlError::new("23514", message).detail(detail));
+                let hint = format!(
+                    "the constraint is CHECK ({})",
+                    define::expression_text(expression, definition)
+                );
+                return Err(SqlError::new("23514", message).detail(detail).hint(hint));
             }
         }
         Ok(())
     }
 
     /// The row with a key, as the transaction sees it.
-    pub(super) fn there(&self, key: RowKey) -> Result<(Hash, Option<Arc<Vec<Value>>>), SqlError> {
+    pub(super) fn there(&self, key: RowKey) -> Result<There, SqlError> {
         row_of(&self.scope.snapshot, &self.drafts, key)
     }
 

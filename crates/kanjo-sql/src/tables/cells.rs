@@ -1,6 +1,6 @@
 //! Values of tables of users, as the engine's arrays, and back.
 
-use crate::define::literal::{text_of, value_of};
+use crate::define::{text_of, value_of};
 use crate::error::{SqlError, code};
 use datafusion::arrow::array::{
     Array, ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Int16Builder,

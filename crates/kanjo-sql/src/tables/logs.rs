@@ -145,7 +145,7 @@ fn blocks() -> LogTable {
         column("hash", Kind::Text, |cell| Ok(Value::text(cell.block.header.hash()))),
         time(),
         optional("previous", Kind::Text, |cell| {
-            Ok(Value::option(cell.block.header.parents.first(), |parent| Value::text(parent)))
+            Ok(Value::option(cell.block.header.parents.first(), Value::text))
         }),
         column("producer", Kind::Whole, |cell| Ok(Value::Whole(cell.block.header.producer.into()))),
         column("transactions", Kind::Whole, |cell| {

@@ -202,12 +202,15 @@ fn live(content: &Content) -> Option<Arc<Vec<Value>>> {
     row.values.as_ref().map(|values| Arc::new(values.clone()))
 }
 
+/// Hash of a row's record before the transaction, zero when it was not there; its values if it lives.
+pub(crate) type There = (Hash, Option<Arc<Vec<Value>>>);
+
 /// The row with a key: hash of its record before the transaction, and its values if it lives.
 pub(crate) fn row_of(
     snapshot: &Snapshot,
     drafts: &crate::transaction::Drafts,
     key: RowKey,
-) -> Result<(Hash, Option<Arc<Vec<Value>>>), SqlError> {
+) -> Result<There, SqlError> {
     if let Some(draft) = drafts.rows.get(&key) {
         return Ok((draft.before, draft.values.clone()));
     }

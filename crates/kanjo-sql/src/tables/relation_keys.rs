@@ -53,7 +53,9 @@ pub(crate) fn ranges(
             prefixes = prefixes
                 .iter()
                 .flat_map(|prefix| {
-                    values.iter().map(move |value| [&prefix[..], &[value.clone()]].concat())
+                    values
+                        .iter()
+                        .map(move |value| [&prefix[..], std::slice::from_ref(value)].concat())
                 })
                 .collect();
             if position + 1 == definition.primary.len() {

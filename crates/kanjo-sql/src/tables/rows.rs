@@ -229,7 +229,7 @@ fn tokens() -> RowTable {
         optional(
             "rules",
             Kind::Text,
-            of!(Token, token => Value::option(token.rules.as_ref(), |rules| Value::json(rules))),
+            of!(Token, token => Value::option(token.rules.as_ref(), Value::json)),
         ),
         column("issuer_record", Kind::Text, of!(Token, token => Value::text(token.issuer_record))),
     ];
@@ -359,7 +359,7 @@ fn schedules() -> RowTable {
             "every",
             Kind::Text,
             of!(Schedule, order => {
-                Value::option(order.every.as_ref(), |every| Value::json(every))
+                Value::option(order.every.as_ref(), Value::json)
             }),
         ),
         optional(
@@ -375,7 +375,7 @@ fn schedules() -> RowTable {
             "last",
             Kind::Text,
             of!(Schedule, order => {
-                Value::option(order.last.as_ref(), |last| Value::json(last))
+                Value::option(order.last.as_ref(), Value::json)
             }),
         ),
         column("reference", Kind::Text, of!(Schedule, order => Value::text(&order.reference))),

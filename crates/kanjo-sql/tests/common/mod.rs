@@ -1,8 +1,11 @@
 //! A ledger of a few wallets that pay each other all the time, served over the wire.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, dead_code)] // A test may; each uses a part.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, dead_code)] // A test may; each uses a part.
 
-use kanjo_sql::{Limits, SqlServer, serve};
+pub mod node;
+pub mod text;
+
+use kanjo_sql::{Limits, Roles, Service, SqlServer, serve};
 use kanjo_types::block::{Certificate, Header};
 use kanjo_types::record::{Record, RowKey, Table, TokenRecord, WalletRecord, WalletStateRecord};
 use kanjo_types::stored::{Block, Location, Row};
@@ -155,7 +158,15 @@ pub fn served(limits: Limits) -> Served {
     log.0.lock().insert(0, Arc::new(block(0, &records)));
     view.start(0);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let server = serve(listener, Arc::clone(&view), log.clone(), limits).unwrap();
+    let service = Service {
+        view: Arc::clone(&view),
+        log: log.clone(),
+        chain: ChainId::default(),
+        client: None,
+        roles: Roles::default(),
+        limits,
+    };
+    let server = serve(listener, service).unwrap();
     Served { server: Some(server), view, log, stop: Arc::default() }
 }
 
