@@ -1,7 +1,7 @@
 //! `kanjo dev`: a ledger of one's own on this machine.
 
 use crate::commands::init::{development_plan, remember};
-use crate::commands::node::{ListenArgs, log_to_stderr, run_until_told, start};
+use crate::commands::node::{ListenArgs, Told, log_to_stderr, run_until_told, start};
 use crate::context::Context;
 use crate::fail::Done;
 use crate::home::{Book, Home};
@@ -42,10 +42,12 @@ pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     let mut config = Config::new(&args.data);
     config.listen = listen;
     config.view = sql.is_wanted();
+    // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
+    let told = Told::listen(false)?;
     let node = start(config, &mut sql)?;
     let book = ctx.home.book(node.chain())?;
     announce(ctx, args, &node, &sql, &book, is_new);
-    run_until_told(node, sql, false)?;
+    run_until_told(node, sql, &told)?;
     if !ctx.json {
         say!();
         say!("Stopped. The next 'kanjo dev' continues here.");
@@ -138,7 +140,8 @@ fn suggestions(
     add("what came of it", format!("{prefix}wallet history alice --token VSM"));
     add("", format!("{prefix}block list"));
     if let Some(url) = sql.url() {
-        let question = "SELECT symbol, count(*), sum(amount) FROM balances GROUP BY symbol";
+        let question = "SELECT symbol, count(*) AS wallets, max(amount) AS most FROM balances \
+                        GROUP BY symbol";
         add(
             "what all wallets hold, in SQL",
             format!("{program} sql --url {url} -c \"{question}\""),

@@ -122,9 +122,11 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     let mut sql = args.sql.listen()?;
     let mut config = args.config(data, args.listen.checked()?);
     config.view = sql.is_wanted();
+    // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
+    let told = Told::listen(args.stop_with_stdin)?;
     let node = start(config, &mut sql)?;
     announce(ctx, &node, data, &sql);
-    run_until_told(node, sql, args.stop_with_stdin)?;
+    run_until_told(node, sql, &told)?;
     if !ctx.json {
         say!("Stopped. Everything acknowledged is on disk.");
     }
@@ -253,11 +255,9 @@ pub fn log_to_stderr() {
         .try_init();
 }
 
-/// Runs the node until Ctrl-C, SIGTERM, the end of standard input (when asked for), or its own
-/// failure. SQL ends first.
-pub fn run_until_told(node: RunningNode, sql: Sql, with_stdin: bool) -> Done {
-    let told = Told::listen(with_stdin)?;
-    let ended = wait(&node, &told);
+/// Runs the node until the process is told to stop, or the node fails. SQL ends first.
+pub fn run_until_told(node: RunningNode, sql: Sql, told: &Told) -> Done {
+    let ended = wait(&node, told);
     drop(sql);
     let stopped = node.stop();
     if let Some(ended) = ended {

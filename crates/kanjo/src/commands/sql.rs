@@ -9,7 +9,7 @@ use std::io::IsTerminal as _;
 /// Options of `kanjo sql`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  kanjo sql\n  \
-    kanjo sql -c 'SELECT symbol, sum(amount) FROM balances GROUP BY symbol' --csv\n  \
+    kanjo sql -c 'SELECT symbol, max(amount) AS most FROM balances GROUP BY symbol' --csv\n  \
     kanjo sql --url postgresql://127.0.0.1:5433/kanjo --json < report.sql\n\n\
     At a terminal it is a REPL with history and completion; \\? lists its commands. With -c, or when\n\
     standard input is no terminal, it does all statements up to the first error. Exit code 1 after an\n\
