@@ -42,9 +42,9 @@ pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     let mut config = Config::new(&args.data);
     config.listen = listen;
     config.view = sql.is_wanted();
+    let node = start(config, &mut sql)?;
     // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
     let told = Told::listen(false)?;
-    let node = start(config, &mut sql)?;
     let book = ctx.home.book(node.chain())?;
     announce(ctx, args, &node, &sql, &book, is_new);
     run_until_told(node, sql, &told)?;

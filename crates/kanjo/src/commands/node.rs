@@ -122,9 +122,9 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     let mut sql = args.sql.listen()?;
     let mut config = args.config(data, args.listen.checked()?);
     config.view = sql.is_wanted();
+    let node = start(config, &mut sql)?;
     // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
     let told = Told::listen(args.stop_with_stdin)?;
-    let node = start(config, &mut sql)?;
     announce(ctx, &node, data, &sql);
     run_until_told(node, sql, &told)?;
     if !ctx.json {
