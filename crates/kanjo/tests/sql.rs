@@ -8,9 +8,10 @@ mod common;
 
 use common::{Running, World, program};
 use serde_json::{Value, json};
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// A ledger of one node with SQL, and where it is.
 struct Ledger {
@@ -266,4 +267,28 @@ fn every_node_of_a_cluster_answers_in_sql() {
         assert!(votes.ends_with("t\n"), "{votes}");
     }
     dev.stop();
+}
+
+#[test]
+fn an_interrupt_cancels_the_statement_that_runs() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let ledger = Ledger::dev(dir.path());
+    let long = "SELECT max(x) FROM generate_series(1, 900000000000) a(x)";
+    // When the second statement runs is not told. Until then Ctrl-C ends the program.
+    let canceled = [300, 1_000, 5_000].into_iter().any(|pause_ms| {
+        let mut command = Command::new(program());
+        command.args(["sql", "--csv", "--url", &ledger.url, "-c", "SELECT 1", "-c", long]);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let mut line = String::new();
+        let out = child.stdout.as_mut().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        common::signal("-INT", u64::from(child.id()));
+        let output = child.wait_with_output().expect("it ends");
+        output.status.code() == Some(1) && text(&output.stderr).contains("ERROR 57014")
+    });
+    assert!(canceled);
+    assert_eq!(done(&ledger.sql(&["--csv", "-c", "SELECT 2 AS n"])), "n\n2\n");
+    ledger.node.terminate();
 }

@@ -258,7 +258,7 @@ pub fn log_to_stderr() {
 /// Runs the node until the process is told to stop, or the node fails. SQL ends first.
 pub fn run_until_told(node: RunningNode, sql: Sql, told: &Told) -> Done {
     let ended = wait(&node, told);
-    drop(sql);
+    sql.end();
     let stopped = node.stop();
     if let Some(ended) = ended {
         return Err(stopped_by_itself(&ended));

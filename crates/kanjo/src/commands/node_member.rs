@@ -65,7 +65,7 @@ pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
     let node = with_sql(parts.start(&BTreeSet::new())?, &mut sql)?;
     announce(ctx, &node, data, &sql);
     let node = parts.tend(node, &mut sql, &told)?;
-    drop(sql);
+    sql.end();
     // Whoever closes standard input stops several nodes at once: then there is nobody to leave to.
     if !told.stdin_ended() {
         leave_first(&node, &told);

@@ -391,22 +391,14 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_control_characters_shown() {
-        let expected = "   symbol   |        n         | amount |  n
-------------+------------------+--------+------
- 円,        | 9007199254740992 |   0.10 | t
- a\"b␊␛[2J   |               -7 |     12 | f
- NULL       | 9007199254740991 |   NULL | NULL
+        let expected = "  symbol  |        n         | amount |  n
+----------+------------------+--------+------
+ 円,      | 9007199254740992 |   0.10 | t
+ a\"b␊␛[2J |               -7 |     12 | f
+ NULL     | 9007199254740991 |   NULL | NULL
 (3 rows)
 ";
-        let printed = printed(Form::Aligned);
-        let squeezed = |text: &str| text.replace(' ', "").replace('-', "");
-        assert_eq!(squeezed(&printed), squeezed(expected), "{printed}");
-        let bars = |line: &str| {
-            let places = line.match_indices('|').map(|(at, _)| line.get(..at).map(|s| s.width()));
-            places.collect::<Vec<_>>()
-        };
-        let lines: Vec<&str> = printed.lines().filter(|line| line.contains('|')).collect();
-        assert!(lines.iter().all(|line| bars(line) == bars(lines[0])), "{printed}");
+        assert_eq!(printed(Form::Aligned), expected);
     }
 
     #[test]

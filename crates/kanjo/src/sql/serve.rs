@@ -137,6 +137,11 @@ impl Sql {
             server.stop();
         }
     }
+
+    /// Ends all sessions, and gives the address back.
+    pub fn end(self) {
+        drop(self);
+    }
 }
 
 impl Drop for Sql {
@@ -181,5 +186,46 @@ mod tests {
         assert_eq!(urls.len(), 3, "{urls:?}");
         let none = DevServeArgs { no_sql: true, ..DevServeArgs::default() };
         assert!(!none.listen().expect("nothing to do").is_wanted());
+    }
+
+    fn users(url: &str) -> String {
+        use crate::sql::{Connection, Target};
+        let target = Target::new(url, None, None).expect("an address");
+        let connection = Connection::open(target).unwrap_or_else(|fail| panic!("{fail:?}"));
+        let rows = connection.values("SELECT count(*) FROM users");
+        let Ok(rows) = rows else { panic!("no answer") };
+        rows.concat().into_iter().flatten().collect()
+    }
+
+    #[test]
+    fn a_ledger_opened_anew_is_served_where_it_was() {
+        use crate::commands::Plan;
+        use kanjo_types::Access;
+        use kanjo_types::signature::{KeyKind, SecretKey};
+        let dir = tempfile::tempdir().expect("temp dir");
+        let key = SecretKey::from_seed(KeyKind::Ed25519, [7; 32]).expect("a key");
+        let operators = vec![("operator".to_owned(), Access::Single(key.public()))];
+        Plan::new("Test", operators).expect("a plan").create(dir.path()).expect("a ledger");
+        let mut config = kanjo_node::Config::new(dir.path());
+        (config.listen, config.view) = (SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), true);
+
+        let mut sql = serve("127.0.0.1:0", false).listen().expect("taken");
+        let url = sql.url().expect("an address");
+        let node = kanjo_node::start(config.clone()).expect("it starts");
+        sql.open(&node).expect("served");
+        assert_eq!(users(&url), "1");
+        sql.pause();
+        node.stop().expect("it stops");
+        // Who connects now is answered by the next one.
+        let waiting = std::thread::spawn({
+            let url = url.clone();
+            move || users(&url)
+        });
+        let node = kanjo_node::start(config).expect("it starts again");
+        sql.open(&node).expect("served again");
+        assert_eq!(waiting.join().expect("an answer"), "1");
+        assert_eq!(sql.url(), Some(url));
+        sql.end();
+        node.stop().expect("it stops");
     }
 }

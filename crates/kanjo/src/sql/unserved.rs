@@ -58,4 +58,7 @@ impl Sql {
 
     /// Nothing to do.
     pub fn pause(&mut self) {}
+
+    /// Nothing to do.
+    pub fn end(self) {}
 }
