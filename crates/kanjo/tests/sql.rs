@@ -1,5 +1,5 @@
-//! SQL with the real binary: served by `kanjo dev` and `kanjo node`, asked by `kanjo sql` and by psql.
-//! psql is installed by `cargo xtask unit`.
+//! SQL with the real binary: served by `kanjo dev` and `kanjo node`, asked by `kanjo sql` and by
+//! psql, which `cargo xtask unit` installs.
 
 #![cfg(feature = "sql")]
 #![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]

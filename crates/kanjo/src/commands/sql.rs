@@ -21,7 +21,8 @@ use std::io::IsTerminal as _;
     --csv prints a header and the rows; what is NULL or empty text is empty.\n\
     Otherwise control characters in values are shown as symbols, and NULL as NULL; nothing is cut.")]
 pub struct SqlArgs {
-    /// A statement, or several with semicolons between; or a command such as '\dt'. May be given again.
+    /// A statement, or several with semicolons between, or a command such as '\dt'. May be given
+    /// again.
     #[arg(short = 'c', long = "command", value_name = "SQL")]
     statements: Vec<String>,
     /// Address of SQL [env: KANJO_SQL; default: postgresql://127.0.0.1:5433/kanjo].

@@ -168,7 +168,7 @@ pub struct Connection {
 impl Connection {
     /// Connects.
     pub fn open(target: Target) -> Done<Self> {
-        // Beside this thread, which may wait for what is typed, one that keeps the connection going.
+        // Beside this thread, which may wait for what is typed, one keeps the connection going.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("kanjo-sql-client")

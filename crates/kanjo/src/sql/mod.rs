@@ -4,7 +4,7 @@
 //!  kanjo node, kanjo dev ──▶ serve ──▶ kanjo-sql, on the node's view and log
 //!
 //!  kanjo sql:  repl ─┐
-//!          -c, stdin ┴▶ console ──▶ statements ──▶ connection ──▶ any server of the PostgreSQL wire
+//!          -c, stdin ┴▶ console ──▶ statements ──▶ connection ──▶ any PostgreSQL server
 //!                          └◀───────── output ◀────────┘
 //! ```
 //! Without the feature `sql` neither the options nor the command exist.

@@ -8,7 +8,7 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 pub struct Split {
     /// Statements that end with a semicolon, without it.
     pub complete: Vec<String>,
-    /// What stands behind the last of them: a statement under way, or nothing but space and comments.
+    /// What stands behind them: a statement under way, or nothing but space and comments.
     pub rest: String,
     /// Is there a statement in the rest?
     pub is_under_way: bool,
