@@ -2,7 +2,7 @@
 //! psql, which `cargo xtask unit` installs.
 
 #![cfg(feature = "sql")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "tests fail by panicking")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests panic")]
 
 mod common;
 
