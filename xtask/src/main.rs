@@ -23,8 +23,8 @@ cargo xtask <verb>
   bench [ARGS]  kanjo bench, in the release profile (default: emoney, 1,000,000 accounts)
   vectors       write the fixed test vectors anew
 
-Tests need Rust, a C compiler and swtpm, a TPM simulator, which is installed with apt-get when it is
-missing; everything runs on loopback.
+Tests need Rust, a C compiler, swtpm (a TPM simulator) and psql, which are installed with apt-get when
+they are missing; everything runs on loopback.
 ";
 
 type Step = Result<(), String>;
@@ -91,7 +91,7 @@ fn docs() -> Step {
 }
 
 /// Programs that tests start, and the Debian packages that bring them.
-const TEST_PROGRAMS: [(&str, &str); 1] = [("swtpm", "swtpm")];
+const TEST_PROGRAMS: [(&str, &str); 2] = [("swtpm", "swtpm"), ("psql", "postgresql-client")];
 
 fn is_installed(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();

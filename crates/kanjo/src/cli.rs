@@ -1,6 +1,8 @@
 //! The command line: what can be typed.
 
 use crate::bench::BenchCommand;
+#[cfg(feature = "sql")]
+use crate::commands::SqlArgs;
 use crate::commands::{
     ActCommand, AttributeCommand, BlockCommand, BundleCommand, ClaimCommand, ClusterCommand,
     DevArgs, FreezeArgs, GatewayArgs, GenesisArgs, InitArgs, InterestCommand, KeyCommand, NodeArgs,
@@ -128,6 +130,9 @@ pub enum Command {
     /// Proofs: get one from a node, check one from a genesis file alone.
     #[command(subcommand)]
     Proof(ProofCommand),
+    /// Ask in SQL: a REPL, or statements of a script.
+    #[cfg(feature = "sql")]
+    Sql(SqlArgs),
     /// Recompute a whole ledger from its genesis, offline.
     Verify(VerifyArgs),
     /// Measure payments per second on this machine.

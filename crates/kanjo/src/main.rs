@@ -29,6 +29,7 @@ mod member;
 mod orders;
 mod policy;
 mod processes;
+mod sql;
 mod text;
 mod typed;
 
@@ -86,6 +87,8 @@ fn run(ctx: &Context, command: Command) -> Done {
         Command::Block(command) => commands::block(ctx, &command),
         Command::Proof(command) => commands::proof(ctx, &command),
         Command::Verify(args) => commands::verify(ctx, &args),
+        #[cfg(feature = "sql")]
+        Command::Sql(args) => commands::sql(ctx, &args),
         Command::Bench(command) => bench::run(ctx, &command),
     }
 }

@@ -47,11 +47,11 @@ impl Process {
         Self::spawn(name, &mut command, &dir.join("sentinel.log"))
     }
 
-    /// Starts the node in `dir`: this program as `kanjo node`.
-    pub fn node(dir: &Path, file: &MemberFile) -> Done<Self> {
+    /// Starts the node in `dir`: this program as `kanjo node`, with `more` options.
+    pub fn node(dir: &Path, file: &MemberFile, more: &[&str]) -> Done<Self> {
         let program = std::env::current_exe().map_err(|error| Fail::new("program", error))?;
         let mut command = Command::new(program);
-        command.args(["node", "--json", "--stop-with-stdin", "--data"]).arg(dir);
+        command.args(["node", "--json", "--stop-with-stdin", "--data"]).arg(dir).args(more);
         Self::spawn(file.certificate.name.clone(), &mut command, &dir.join("node.log"))
     }
 

@@ -89,7 +89,7 @@ impl Members {
         for dir in &dirs {
             let file = member::read(dir)?;
             let sentinel = Process::sentinel(&program, dir, &file)?;
-            let node = Process::node(dir, &file)?;
+            let node = Process::node(dir, &file, &[])?;
             let client = Client::with_limits(&file.certificate.api, limits)?;
             members.push(Member { file, client, node, sentinel });
         }

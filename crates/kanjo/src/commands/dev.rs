@@ -1,11 +1,12 @@
 //! `kanjo dev`: a ledger of one's own on this machine.
 
 use crate::commands::init::{development_plan, remember};
-use crate::commands::node::{ListenArgs, log_to_stderr, run_until_told, start};
+use crate::commands::node::{ListenArgs, Told, log_to_stderr, run_until_told, start};
 use crate::context::Context;
 use crate::fail::Done;
 use crate::home::{Book, Home};
 use crate::say;
+use crate::sql::{DevServeArgs, Sql};
 use crate::text::{bold, dim, grouped};
 use clap::Args;
 use kanjo_node::{Config, RunningNode};
@@ -23,11 +24,14 @@ pub struct DevArgs {
     data: PathBuf,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    sql: DevServeArgs,
 }
 
 /// Runs `kanjo dev`.
 pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     let listen = args.listen.checked()?;
+    let mut sql = args.sql.listen()?;
     let home = if ctx.home_given { ctx.home.clone() } else { Home::new(args.data.join("home")) };
     let ctx = &ctx.with_home(home);
     let is_new = !args.data.join("genesis.json").exists();
@@ -37,10 +41,13 @@ pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     log_to_stderr();
     let mut config = Config::new(&args.data);
     config.listen = listen;
-    let node = start(config)?;
+    config.view = sql.is_wanted();
+    let node = start(config, &mut sql)?;
+    // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
+    let told = Told::listen(false)?;
     let book = ctx.home.book(node.chain())?;
-    announce(ctx, args, &node, &book, is_new);
-    run_until_told(node, false)?;
+    announce(ctx, args, &node, &sql, &book, is_new);
+    run_until_told(node, sql, &told)?;
     if !ctx.json {
         say!();
         say!("Stopped. The next 'kanjo dev' continues here.");
@@ -53,13 +60,20 @@ fn create(ctx: &Context, data: &Path) -> Done {
     remember(ctx, &genesis)
 }
 
-fn announce(ctx: &Context, args: &DevArgs, node: &RunningNode, book: &Book, is_new: bool) {
+fn announce(
+    ctx: &Context,
+    args: &DevArgs,
+    node: &RunningNode,
+    sql: &Sql,
+    book: &Book,
+    is_new: bool,
+) {
     let api = format!("http://{}", node.address());
     if ctx.json {
         let json = json!({
             "address": node.address().to_string(), "api": api, "chain": node.chain(),
             "height": node.height(), "data": args.data, "home": ctx.home.directory(),
-            "new": is_new,
+            "new": is_new, "sql": sql.url(),
         });
         crate::text::line(&json.to_string());
         return;
@@ -75,12 +89,15 @@ fn announce(ctx: &Context, args: &DevArgs, node: &RunningNode, book: &Book, is_n
     say!();
     say!("  ledger    {data} ({state})");
     say!("  API       {api}/v1, described at {api}/v1/openapi.json");
+    if let Some(url) = sql.url() {
+        say!("  SQL       {url}, for psql and others");
+    }
     say!("  chain     {}", node.chain());
     say!("  operator  an unencrypted key in {}/keys", ctx.home.directory().display());
     say!();
     say!("  {}", bold("Try next, from this directory in another terminal"));
     say!();
-    for (what, command) in suggestions(ctx, args, &api, book) {
+    for (what, command) in suggestions(ctx, args, &api, sql, book) {
         if !what.is_empty() {
             say!("  {}", dim(&format!("# {what}")));
         }
@@ -91,7 +108,13 @@ fn announce(ctx: &Context, args: &DevArgs, node: &RunningNode, book: &Book, is_n
 }
 
 /// Commands that work as they stand against this node.
-fn suggestions(ctx: &Context, args: &DevArgs, api: &str, book: &Book) -> Vec<(String, String)> {
+fn suggestions(
+    ctx: &Context,
+    args: &DevArgs,
+    api: &str,
+    sql: &Sql,
+    book: &Book,
+) -> Vec<(String, String)> {
     let mut prefix = ctx.program_with_home();
     let program = ctx.program();
     if api != crate::context::NODE_DEFAULT {
@@ -116,6 +139,14 @@ fn suggestions(ctx: &Context, args: &DevArgs, api: &str, book: &Book) -> Vec<(St
     add("yen, issued by the operator", format!("{prefix}token issue JPY alice 50000"));
     add("what came of it", format!("{prefix}wallet history alice --token VSM"));
     add("", format!("{prefix}block list"));
+    if let Some(url) = sql.url() {
+        let question = "SELECT symbol, count(*) AS wallets, max(amount) AS most FROM balances \
+                        GROUP BY symbol";
+        add(
+            "what all wallets hold, in SQL",
+            format!("{program} sql --url {url} -c \"{question}\""),
+        );
+    }
     add(
         "a proof of her balance, checked from the genesis alone, offline",
         format!("{prefix}proof state alice VSM --out alice.proof"),

@@ -21,6 +21,8 @@ mod proof;
 mod recovery;
 mod reverse;
 mod schedule;
+#[cfg(feature = "sql")]
+mod sql;
 mod status;
 mod terms;
 mod token;
@@ -52,6 +54,8 @@ pub use proof::{ProofCommand, proof, read_genesis};
 pub use recovery::{RecoveryCommand, recovery};
 pub use reverse::{ReverseArgs, reverse};
 pub use schedule::{ScheduleCommand, schedule};
+#[cfg(feature = "sql")]
+pub use sql::{SqlArgs, sql};
 pub use status::{GenesisArgs, genesis, status};
 pub use terms::{TermsCommand, terms};
 pub use token::{TokenCommand, parse_amount, token};

@@ -4,6 +4,7 @@ use super::node_member::{self, JoinArgs, LeaveArgs};
 use crate::context::Context;
 use crate::fail::{Done, Fail};
 use crate::say;
+use crate::sql::{ServeArgs, Sql};
 use crate::text::{bold, dim, note};
 use clap::{Args, Subcommand};
 use kanjo_node::{Config, Ended, RunningNode, StartError};
@@ -33,6 +34,8 @@ pub struct NodeArgs {
     data: Option<PathBuf>,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    sql: ServeArgs,
     /// A block is cut at the latest this many milliseconds after its first transaction.
     #[arg(long, value_name = "MS")]
     block_interval_ms: Option<u64>,
@@ -116,9 +119,14 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     if crate::member::is_member(data) {
         return node_member::run(ctx, data, args);
     }
-    let node = start(args.config(data, args.listen.checked()?))?;
-    announce(ctx, &node, data);
-    run_until_told(node, args.stop_with_stdin)?;
+    let mut sql = args.sql.listen()?;
+    let mut config = args.config(data, args.listen.checked()?);
+    config.view = sql.is_wanted();
+    let node = start(config, &mut sql)?;
+    // Before anybody is told that it runs: who stops it at once shall stop it cleanly.
+    let told = Told::listen(args.stop_with_stdin)?;
+    announce(ctx, &node, data, &sql);
+    run_until_told(node, sql, &told)?;
     if !ctx.json {
         say!("Stopped. Everything acknowledged is on disk.");
     }
@@ -143,6 +151,11 @@ impl NodeArgs {
     /// Stop when standard input ends?
     pub fn stops_with_stdin(&self) -> bool {
         self.stop_with_stdin
+    }
+
+    /// Where SQL is served.
+    pub fn sql(&self) -> Done<Sql> {
+        self.sql.listen()
     }
 
     /// Where the API of a member listens: as its file says, unless told otherwise here.
@@ -181,38 +194,53 @@ impl NodeArgs {
 }
 
 /// Tells where a node runs.
-pub fn announce(ctx: &Context, node: &RunningNode, data: &Path) {
+pub fn announce(ctx: &Context, node: &RunningNode, data: &Path, sql: &Sql) {
     let (address, chain, height) = (node.address(), node.chain(), node.height());
     let api = format!("http://{address}");
     if ctx.json {
         let json = json!({
             "address": address.to_string(), "api": api, "chain": chain, "height": height,
-            "data": data,
+            "data": data, "sql": sql.url(),
         });
         crate::text::line(&json.to_string());
         return;
     }
     say!("Node running on {}.", bold(&data.display().to_string()));
     say!("  API     {api}");
+    if let Some(url) = sql.url() {
+        say!("  SQL     {url}");
+    }
     say!("  chain   {chain}");
     say!("  height  {height}");
     say!("{}", dim("Ctrl-C stops it cleanly."));
 }
 
-/// Starts a node; failures name the next step.
-pub fn start(config: Config) -> Done<RunningNode> {
+/// Starts a node, and SQL where it is wanted; failures name the next step.
+pub fn start(config: Config, sql: &mut Sql) -> Done<RunningNode> {
     let data = config.data.display().to_string();
     if !config.data.join("genesis.json").exists() {
         return Err(Fail::new("no_ledger", format!("{data} holds no ledger (no genesis.json)"))
             .next(format!("make one: kanjo init {data}")));
     }
-    kanjo_node::start(config).map_err(|error| {
+    let node = kanjo_node::start(config).map_err(|error| {
         let next = match &error {
             StartError::Listen { .. } => "choose another address: --listen 127.0.0.1:0".to_owned(),
             _ => format!("find out more: kanjo verify --data {data}"),
         };
         Fail::new("start", error).next(next)
-    })
+    })?;
+    with_sql(node, sql)
+}
+
+/// Serves SQL of a node that has just started, where it is wanted.
+pub fn with_sql(node: RunningNode, sql: &mut Sql) -> Done<RunningNode> {
+    match sql.open(&node) {
+        Ok(()) => Ok(node),
+        Err(fail) => {
+            let _ = node.stop();
+            Err(fail)
+        }
+    }
 }
 
 /// Messages of the node go to standard error.
@@ -227,11 +255,10 @@ pub fn log_to_stderr() {
         .try_init();
 }
 
-/// Runs the node until Ctrl-C, SIGTERM, the end of standard input (when asked for), or its own
-/// failure.
-pub fn run_until_told(node: RunningNode, with_stdin: bool) -> Done {
-    let told = Told::listen(with_stdin)?;
-    let ended = wait(&node, &told);
+/// Runs the node until the process is told to stop, or the node fails. SQL ends first.
+pub fn run_until_told(node: RunningNode, sql: Sql, told: &Told) -> Done {
+    let ended = wait(&node, told);
+    sql.end();
     let stopped = node.stop();
     if let Some(ended) = ended {
         return Err(stopped_by_itself(&ended));

@@ -5,13 +5,15 @@
 //!    ▲        └── must rewind ──▶ stops, marks the block as void ─┐
 //!    └────────────────────────────────────────────────────────────┘
 //! ```
+//! SQL, where it is served, ends before each stop and comes back after a rewind, at its address.
 
-use super::node::{NodeArgs, Told, announce, stopped_by_itself, wait};
+use super::node::{NodeArgs, Told, announce, stopped_by_itself, wait, with_sql};
 use crate::attestor::{AttestorArgs, AttestorChoice};
 use crate::context::Context;
 use crate::fail::{Done, Fail};
 use crate::member::{self, MemberFile, Places};
 use crate::say;
+use crate::sql::Sql;
 use crate::text::{bold, dim, note};
 use clap::Args;
 use kanjo_client::Client;
@@ -42,8 +44,15 @@ const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
     let file = member::read(data)?;
     let genesis = kanjo_node::data::load_genesis(data).map_err(|error| Fail::new("data", error))?;
+    let mut sql = args.sql()?;
+    if sql.is_wanted() && file.certificate.kind == MemberKind::Witness {
+        return Err(Fail::usage("a witness holds no rows, so there is nothing to ask it in SQL")
+            .next("serve SQL at a node that executes, and run this one without --sql"));
+    }
+    let mut config = args.config(data, args.member_listen(file.listen)?);
+    config.view = sql.is_wanted();
     let parts = Parts {
-        config: args.config(data, args.member_listen(file.listen)?),
+        config,
         options: MemberOptions {
             link_via: args.link_via(),
             ..file.options(file.membership(data, &genesis)?)
@@ -53,9 +62,10 @@ pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
         file: &file,
     };
     let told = Told::listen(args.stops_with_stdin())?;
-    let node = parts.start(&BTreeSet::new())?;
-    announce(ctx, &node, data);
-    let node = parts.tend(node, &told)?;
+    let node = with_sql(parts.start(&BTreeSet::new())?, &mut sql)?;
+    announce(ctx, &node, data, &sql);
+    let node = parts.tend(node, &mut sql, &told)?;
+    sql.end();
     // Whoever closes standard input stops several nodes at once: then there is nobody to leave to.
     if !told.stdin_ended() {
         leave_first(&node, &told);
@@ -131,12 +141,13 @@ impl Parts<'_> {
     }
 
     /// Keeps the node running until the process is told to stop.
-    fn tend(&self, mut node: RunningNode, told: &Told) -> Done<RunningNode> {
+    fn tend(&self, mut node: RunningNode, sql: &mut Sql, told: &Told) -> Done<RunningNode> {
         let mut void = BTreeSet::new();
         let mut rewinds: Vec<Instant> = Vec::new();
         loop {
             let Some(ended) = wait(&node, told) else { return Ok(node) };
             let fail = self.ended(&ended, &node);
+            sql.pause();
             let stopped = node.stop();
             let Ended::Rewind { reason, void: block } = ended else { return Err(fail) };
             if let Err(error) = stopped {
@@ -152,6 +163,10 @@ impl Parts<'_> {
             note(&format!("opening the ledger anew: {reason}"));
             void.extend(block);
             node = self.start_again(&void)?;
+            // The vote of a member is worth more than its SQL.
+            if let Err(fail) = sql.open(&node) {
+                note(&format!("SQL is not served any more: {}", fail.message));
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::home::Home;
 use crate::member::{self, MemberFile};
 use crate::processes::Process;
 use crate::say;
+use crate::sql::ClusterServeArgs;
 use crate::text::{bold, dim, note};
 use clap::Args;
 use kanjo_types::Genesis;
@@ -59,6 +60,8 @@ pub struct DevArgs {
     #[arg(long, value_name = "FILE")]
     sentinel: Option<PathBuf>,
     #[command(flatten)]
+    sql: ClusterServeArgs,
+    #[command(flatten)]
     attestors: AttestorArgs,
     /// Stop when standard input ends: for programs that run a cluster of their own.
     #[arg(long, hide = true)]
@@ -70,6 +73,29 @@ struct Running {
     dir: PathBuf,
     file: MemberFile,
     node: Process,
+    /// Where it serves SQL.
+    sql: Option<String>,
+}
+
+impl Running {
+    fn start(dir: PathBuf, file: MemberFile, sql: &ClusterServeArgs) -> Done<Self> {
+        let executes = file.certificate.kind == MemberKind::Executor;
+        let sql_options: &[&str] =
+            if executes && sql.is_wanted() { &["--sql", "127.0.0.1:0"] } else { &[] };
+        let node = Process::node(&dir, &file, sql_options)?;
+        Ok(Self { dir, file, node, sql: None })
+    }
+
+    /// Waits until it runs.
+    fn wait(&mut self) -> Done {
+        let line = self.node.first_line().map_err(|fail| {
+            let log = self.dir.join("node.log");
+            fail.next(format!("see {} and sentinel.log beside it", log.display()))
+        })?;
+        let told: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
+        self.sql = told.get("sql").and_then(|url| url.as_str()).map(str::to_owned);
+        Ok(())
+    }
 }
 
 /// Runs `kanjo cluster dev`.
@@ -92,17 +118,9 @@ pub fn run(ctx: &Context, args: &DevArgs) -> Done {
     }
     let mut running = Vec::new();
     for (dir, file) in members {
-        let node = Process::node(&dir, &file)?;
-        running.push(Running { dir, file, node });
+        running.push(Running::start(dir, file, &args.sql)?);
     }
-    for one in &mut running {
-        one.node.first_line().map_err(|fail| {
-            fail.next(format!(
-                "see {} and sentinel.log beside it",
-                one.dir.join("node.log").display()
-            ))
-        })?;
-    }
+    running.iter_mut().try_for_each(Running::wait)?;
     let apis: Vec<String> = running.iter().map(|one| one.file.certificate.api.clone()).collect();
     wait_ready(&apis)?;
     let mut gateway = Gateway::start(args, &apis)?;
@@ -212,7 +230,7 @@ fn announce(
         let node = |one: &Running| {
             json!({
                 "name": one.file.certificate.name, "api": one.file.certificate.api,
-                "data": one.dir, "pid": one.node.id(),
+                "data": one.dir, "pid": one.node.id(), "sql": one.sql,
             })
         };
         let nodes: Vec<_> = running.iter().map(node).collect();
@@ -229,6 +247,11 @@ fn announce(
     say!();
     if let Some(gateway) = gateway {
         say!("  gateway    {}  {}", bold(gateway), dim("clients speak to it as to a node"));
+    }
+    for one in running {
+        if let Some(url) = &one.sql {
+            say!("  SQL        {url}  {}", dim(&format!("of {}", one.file.certificate.name)));
+        }
     }
     say!("  directory  {} ({state})", args.dir.display());
     say!("  chain      {}", status.chain);

@@ -1,0 +1,64 @@
+//! In a build without SQL: no options, and nothing is served.
+
+use crate::fail::Done;
+use clap::Args;
+use kanjo_node::RunningNode;
+
+/// No options.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {}
+
+/// No options.
+#[derive(Debug, Default, Args)]
+pub struct DevServeArgs {}
+
+/// No options.
+#[derive(Debug, Default, Args)]
+pub struct ClusterServeArgs {}
+
+impl ServeArgs {
+    /// Nothing is wanted.
+    pub fn listen(&self) -> Done<Sql> {
+        Ok(Sql)
+    }
+}
+
+impl DevServeArgs {
+    /// Nothing is wanted.
+    pub fn listen(&self) -> Done<Sql> {
+        Ok(Sql)
+    }
+}
+
+impl ClusterServeArgs {
+    /// Nothing is wanted.
+    pub fn is_wanted(&self) -> bool {
+        false
+    }
+}
+
+/// No SQL.
+pub struct Sql;
+
+impl Sql {
+    /// It never is.
+    pub fn is_wanted(&self) -> bool {
+        false
+    }
+
+    /// Nowhere.
+    pub fn url(&self) -> Option<String> {
+        None
+    }
+
+    /// Nothing to do.
+    pub fn open(&mut self, _: &RunningNode) -> Done {
+        Ok(())
+    }
+
+    /// Nothing to do.
+    pub fn pause(&mut self) {}
+
+    /// Nothing to do.
+    pub fn end(self) {}
+}
