@@ -111,7 +111,8 @@ fn feed(
             Err(_) => view.tidy(),
         }
         cpu.lap();
-        if over {
+        // The sender stands in `shared`, which this thread holds: it never goes by itself.
+        if over || shared.stopping() {
             return Ok(());
         }
     }
