@@ -5,6 +5,7 @@ use crate::change::Numbers;
 use crate::checked::{self, CheckedArithmetic};
 use crate::error::SqlError;
 use crate::limits::{Limits, StatementPool};
+use crate::patience::Yielding;
 use crate::roles::Roles;
 use crate::tables::names::{Database, OfNewest, OfStatement, Source};
 use crate::tables::scan::Scope;
@@ -105,6 +106,7 @@ impl Engine {
             .with_default_features()
             .with_catalog_list(catalogs)
             .with_analyzer_rule(Arc::new(CheckedArithmetic::new()))
+            .with_physical_optimizer_rule(Arc::new(Yielding))
             .build();
         let context = SessionContext::new_with_state(state);
         checked::aggregates().into_iter().for_each(|aggregate| context.register_udaf(aggregate));

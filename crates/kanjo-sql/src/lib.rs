@@ -4,8 +4,15 @@
 //!  client ──▶ wire ──▶ statement ──▶ engine ──▶ tables ──▶ Snapshot of the view, at a height
 //!         ◀── encode ◀───────────────────────────────┘ └─▶ log of final blocks, up to it
 //! ```
-//! Each statement reads a snapshot at the newest final block and never holds up who writes. It reads
-//! only: what would change something is refused by name. See `docs/sql.md`.
+//! A query reads a snapshot at the newest final block and never holds up who writes. What changes
+//! something is planned here into one ledger transaction, signed with the role's key, submitted as
+//! any client does, and final when the statement (or COMMIT) returns; replicas run no SQL. See
+//! `docs/sql.md`.
+//!
+//! Invariants:
+//! - Everything that a transaction has read of tables of users is a condition of the ledger
+//!   transaction that it becomes: transactions are serializable.
+//! - A query never changes anything; nothing is half done.
 
 mod catalog;
 mod change;
@@ -17,6 +24,7 @@ mod engine;
 mod error;
 mod limits;
 mod params;
+mod patience;
 mod roles;
 mod server;
 mod session;

@@ -17,7 +17,7 @@ pub struct Limits {
     pub connections_max: usize,
     /// Longest statement, in bytes.
     pub statement_bytes_max: usize,
-    /// Most operators in a statement: each can nest an expression by one level.
+    /// Most operators that can nest in each other: those between two commas of a list, and around it.
     pub operators_max: usize,
     /// Deepest nesting of parentheses, sub-queries and expressions in the statement's text.
     pub nesting_max: usize,
@@ -36,7 +36,7 @@ impl Default for Limits {
         Self {
             connections_max: 1_000,
             statement_bytes_max: 1 << 20,
-            operators_max: 4_000,
+            operators_max: 1_000,
             nesting_max: 48,
             statement_memory_bytes_max: 256 << 20,
             memory_bytes_max: 1 << 30,

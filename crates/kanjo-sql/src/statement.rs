@@ -5,7 +5,8 @@ use crate::define;
 use crate::error::{SqlError, code};
 use crate::limits::Limits;
 use datafusion::sql::sqlparser::ast::{
-    Query, SetExpr, Statement, TableFactor, TransactionAccessMode, TransactionMode, Visit, Visitor,
+    Expr, Query, SetExpr, Statement, TableFactor, TransactionAccessMode, TransactionMode, Value,
+    Visit, VisitMut as _, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
@@ -43,6 +44,7 @@ pub(crate) fn parse(
     text: &str,
     limits: &Limits,
     compatible: &PostgresCompatibilityParser,
+    role: &str,
 ) -> Result<Vec<Ask>, SqlError> {
     bound(text, limits)?;
     let parsed = Parser::new(&PostgreSqlDialect {})
@@ -50,10 +52,17 @@ pub(crate) fn parse(
         .try_with_sql(text)
         .and_then(|mut parser| parser.parse_statements());
     let statements = match parsed {
-        Ok(statements) if !statements.iter().any(is_about_catalog) => statements,
+        Ok(mut statements) if !statements.iter().any(is_about_catalog) => {
+            statements.iter_mut().for_each(|statement| name_session(statement, role));
+            statements
+        }
         Err(ParserError::RecursionLimitExceeded) => return Err(too_deep()),
         // What clients ask the catalog goes through rules that know the ways of those clients.
-        Ok(_) => compatible.parse(text).map_err(|error| syntax(&error, text))?,
+        Ok(_) => {
+            let mut statements = compatible.parse(text).map_err(|error| syntax(&error, text))?;
+            statements.iter_mut().for_each(|statement| name_session(statement, role));
+            statements
+        }
         // What this parser does not know.
         Err(_) if define::set_schema(text).is_some() => {
             define::set_schema(text).into_iter().collect()
@@ -82,32 +91,44 @@ fn bound(text: &str, limits: &Limits) -> Result<(), SqlError> {
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, text).tokenize();
     let tokens = tokens.map_err(|error| syntax(&ParserError::from(error), text))?;
-    let (mut operators, mut depth) = (0usize, 0usize);
+    // Operators of the expression that is being read, by level of parentheses.
+    let mut levels = vec![0usize];
+    let mut operators = 0usize;
     for token in &tokens {
+        let mut more = 0;
         match token {
-            Token::LParen | Token::LBracket => depth += 1,
-            Token::RParen | Token::RBracket => depth = depth.saturating_sub(1),
+            Token::LParen | Token::LBracket => levels.push(0),
+            Token::RParen | Token::RBracket if levels.len() > 1 => {
+                operators -= levels.pop().unwrap_or(0);
+            }
+            // What comes behind a comma does not nest in what is before it.
+            Token::Comma | Token::SemiColon => {
+                operators -= levels.last_mut().map(std::mem::take).unwrap_or(0);
+            }
             Token::Word(word) if word.quote_style.is_none() => {
                 let nests = ["and", "or", "not", "union", "except", "intersect", "join", "case"];
-                operators += usize::from(nests.contains(&word.value.to_lowercase().as_str()));
+                more = usize::from(nests.contains(&word.value.to_lowercase().as_str()));
             }
             Token::Word(_)
             | Token::Whitespace(_)
-            | Token::Comma
             | Token::Period
-            | Token::SemiColon
             | Token::Number(..)
             | Token::SingleQuotedString(_)
             | Token::Placeholder(_) => {}
-            _ => operators += 1,
+            _ => more = 1,
         }
-        if depth > limits.nesting_max {
+        operators += more;
+        if let Some(level) = levels.last_mut() {
+            *level += more;
+        }
+        if levels.len() > limits.nesting_max {
             return Err(too_deep());
         }
-    }
-    if operators > limits.operators_max {
-        let message = format!("the statement has more than {} operators", limits.operators_max);
-        return Err(SqlError::new(code::TOO_COMPLEX, message));
+        if operators > limits.operators_max {
+            let most = limits.operators_max;
+            let message = format!("more than {most} operators in one expression");
+            return Err(SqlError::new(code::TOO_COMPLEX, message));
+        }
     }
     Ok(())
 }
@@ -162,17 +183,55 @@ impl Visitor for Catalog {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &datafusion::sql::sqlparser::ast::Expr) -> ControlFlow<()> {
-        use datafusion::sql::sqlparser::ast::Expr;
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
         let is_catalog = match expr {
             Expr::Function(function) => {
                 let name = function.name.to_string().to_lowercase();
-                name.starts_with("pg_") || name.starts_with("current_") || name == "version"
+                let own = is_session_name(&name) || name == "version";
+                name.starts_with("pg_") || !own && name.starts_with("current_")
             }
-            Expr::Identifier(name) => name.value.to_lowercase().starts_with("current_"),
+            Expr::Identifier(name) => {
+                let name = name.value.to_lowercase();
+                !is_session_name(&name) && name.starts_with("current_")
+            }
             _ => false,
         };
         if is_catalog { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+fn is_session_name(name: &str) -> bool {
+    matches!(name, "current_user" | "session_user" | "current_role")
+}
+
+/// Puts the role's name where a statement asks who it is, and the version where it asks for that. In
+/// definitions they stay what they are.
+fn name_session(statement: &mut Statement, role: &str) {
+    struct Names<'a>(&'a str);
+    impl VisitorMut for Names<'_> {
+        type Break = ();
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            let name = match expr {
+                Expr::Function(function) => function.name.to_string().to_lowercase(),
+                Expr::Identifier(ident) if ident.quote_style.is_none() => {
+                    ident.value.to_lowercase()
+                }
+                _ => return ControlFlow::Continue(()),
+            };
+            let name = name.rsplit('.').next().unwrap_or_default();
+            let text = match (name, &*expr) {
+                (name, _) if is_session_name(name) => self.0.to_owned(),
+                ("version", Expr::Function(_)) => {
+                    format!("PostgreSQL 15.0 (Kanjo {})", env!("CARGO_PKG_VERSION"))
+                }
+                _ => return ControlFlow::Continue(()),
+            };
+            *expr = Expr::Value(Value::SingleQuotedString(text).into());
+            ControlFlow::Continue(())
+        }
+    }
+    if define::plan(statement, &Nothing).is_none() {
+        let _ = statement.visit(&mut Names(role));
     }
 }
 

@@ -15,7 +15,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use futures_util::{FutureExt as _, Sink, StreamExt as _, TryStreamExt as _, stream};
 use kanjo_types::{Hash, RelationId};
 use pgwire::api::auth::StartupHandler;
@@ -32,10 +32,14 @@ use pgwire::api::{
 };
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::data::DataRow;
-use pgwire::messages::extendedquery::{Execute, Parse, ParseComplete, PortalSuspended};
+use pgwire::messages::extendedquery::{
+    Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
+    TARGET_TYPE_BYTE_STATEMENT,
+};
 use pgwire::messages::response::TransactionStatus;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -134,9 +138,10 @@ async fn guarded<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T
 }
 
 impl Handler {
-    fn parse(&self, text: &str) -> Result<Vec<Ask>, SqlError> {
+    fn parse(&self, text: &str, session: &Session) -> Result<Vec<Ask>, SqlError> {
+        let role = session.role.lock().clone();
         let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            statement::parse(text, &self.engine.limits, &self.engine.compatible)
+            statement::parse(text, &self.engine.limits, &self.engine.compatible, &role)
         }));
         parsed.unwrap_or_else(|_| {
             Err(SqlError::new(code::INTERNAL, "the parser failed at this text"))
@@ -405,7 +410,7 @@ impl SimpleQueryHandler for Handler {
     {
         let mut responses = Vec::new();
         let session = session(client);
-        for ask in self.parse(text)? {
+        for ask in self.parse(text, &session)? {
             let is_commit = matches!(ask, Ask::Commit);
             let failed = matches!(client.transaction_status(), TransactionStatus::Error);
             let prepared = match failed {
@@ -463,13 +468,13 @@ impl QueryParser for Handler {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
-        let mut asks = self.parse(sql)?;
+        let session = session(client);
+        let mut asks = self.parse(sql, &session)?;
         let Some(ask) = asks.pop() else { return Ok(None) };
         if !asks.is_empty() {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(SqlError::new(code::SYNTAX, message).into());
         }
-        let session = session(client);
         let mut prepared = self.prepare(&session, ask).await?;
         if let Some(plan) = &prepared.plan {
             prepared.parameters = parameters(plan, types)?;
@@ -528,17 +533,36 @@ fn failed_at(client: &mut impl ClientInfo, is_commit: bool) {
 /// Most parameters, as in PostgreSQL's protocol.
 const PARAMETERS_MAX: usize = 65_535;
 
+/// Parameters that stand for a count of rows.
+fn limits_of(plan: &LogicalPlan) -> Result<BTreeSet<String>, SqlError> {
+    let mut names = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            let counts = [&limit.skip, &limit.fetch].into_iter().flatten();
+            names.extend(counts.filter_map(|count| match count.as_ref() {
+                Expr::Placeholder(placeholder) => Some(placeholder.id.clone()),
+                _ => None,
+            }));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
+}
+
 /// Types of a plan's parameters: what the client says, else what the planner found, else text.
 fn parameters(plan: &LogicalPlan, given: &[Option<Type>]) -> Result<Vec<Type>, SqlError> {
     let found = plan.get_parameter_types()?;
     let number = |name: &String| name.strip_prefix('$').and_then(|rest| rest.parse::<usize>().ok());
+    let limits = limits_of(plan)?;
     let count = found.keys().filter_map(number).max().unwrap_or(0);
     if count > PARAMETERS_MAX {
         return Err(SqlError::new(code::LIMIT_EXCEEDED, "too many parameters"));
     }
     let of = |at: usize| {
         let said = given.get(at).cloned().flatten().filter(|of| *of != Type::UNKNOWN);
-        said.or_else(|| found.get(&format!("${}", at + 1))?.as_ref().map(encode::wire_type))
+        let name = format!("${}", at + 1);
+        said.or_else(|| limits.contains(&name).then_some(Type::INT8))
+            .or_else(|| found.get(&name)?.as_ref().map(encode::wire_type))
     };
     Ok((0..count).map(|at| of(at).unwrap_or(Type::TEXT)).collect())
 }
@@ -577,15 +601,40 @@ impl ExtendedQueryHandler for Handler {
             let message = format!("a connection may hold {prepared_max} prepared statements");
             return Err(SqlError::new(code::LIMIT_EXCEEDED, message).into());
         }
-        match StoredStatement::parse(client, &message, self.query_parser()).await? {
-            Some(statement) => client.portal_store().put_statement(Arc::new(statement)),
-            None => client.portal_store().put_empty_statement(&name),
+        match StoredStatement::parse(client, &message, self.query_parser()).await {
+            Ok(Some(statement)) => client.portal_store().put_statement(Arc::new(statement)),
+            Ok(None) => client.portal_store().put_empty_statement(&name),
+            Err(error) => {
+                session(client).prepared.lock().remove(&name);
+                return Err(error);
+            }
         }
         futures_util::SinkExt::send(
             client,
             PgWireBackendMessage::ParseComplete(ParseComplete::new()),
         )
         .await?;
+        Ok(())
+    }
+
+    /// As the trait's, and there is room for another one.
+    async fn on_close<C>(&self, client: &mut C, message: Close) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        match message.target_type {
+            TARGET_TYPE_BYTE_STATEMENT => {
+                session(client).prepared.lock().remove(name);
+                client.portal_store().rm_statement(name);
+            }
+            _ => client.portal_store().rm_portal(name),
+        }
+        let closed = PgWireBackendMessage::CloseComplete(CloseComplete::new());
+        futures_util::SinkExt::send(client, closed).await?;
         Ok(())
     }
 

@@ -15,6 +15,9 @@ pub(crate) const UNITS_DIGITS: u8 = 39;
 /// Decimal places of an amount in display units: as many as a token can have.
 pub(crate) const DISPLAY_PLACES: i8 = 30;
 
+/// Digits of such an amount: any amount of any token, and room for sums.
+pub(crate) const DISPLAY_DIGITS: u8 = UNITS_DIGITS + DISPLAY_PLACES.unsigned_abs();
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -39,7 +42,7 @@ impl Kind {
             Self::Truth => DataType::Boolean,
             Self::Whole => DataType::Int64,
             Self::Units => DataType::Decimal256(UNITS_DIGITS, 0),
-            Self::Display => DataType::Decimal256(76, DISPLAY_PLACES),
+            Self::Display => DataType::Decimal256(DISPLAY_DIGITS, DISPLAY_PLACES),
             Self::Time => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
         }
     }
