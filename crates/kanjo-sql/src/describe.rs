@@ -42,7 +42,7 @@ pub(crate) async fn change(
     if count > PARAMETERS_MAX {
         return Err(SqlError::new(crate::error::code::LIMIT_EXCEEDED, "too many parameters"));
     }
-    let fallback = if pay::pays(statement) { pay_types() } else { Found::new() };
+    let fallback = planned(engine, scope, statement).await?;
     let types = (1..=count).map(|number| {
         let known = found.remove(&number).or_else(|| fallback.get(&number).cloned());
         known.unwrap_or(Type::TEXT)
@@ -60,9 +60,38 @@ pub(crate) async fn change(
     Ok((types, returned))
 }
 
-/// `kanjo.pay($1, $2, $3, $4, $5)`, the way it is prepared most.
-fn pay_types() -> Found {
-    [(4, Type::NUMERIC)].into()
+/// Types of the parameters of the query inside of a change: of the arguments of payments, or of what
+/// is inserted.
+async fn planned(
+    engine: &Engine,
+    scope: &Arc<Scope>,
+    statement: &Statement,
+) -> Result<Found, SqlError> {
+    let mut found = Found::new();
+    let query = match statement {
+        _ if pay::pays(statement) => {
+            let (query, arguments) = pay::arguments_of(statement)?;
+            if let Some(number) = arguments.get(3).and_then(params::number) {
+                found.insert(number, Type::NUMERIC);
+            }
+            query
+        }
+        Statement::Insert(insert) => match &insert.source {
+            Some(query) if !matches!(query.body.as_ref(), SetExpr::Values(_)) => {
+                Statement::Query(query.clone())
+            }
+            _ => return Ok(found),
+        },
+        _ => return Ok(found),
+    };
+    let plan = engine.plan(scope, query).await?;
+    for (name, of) in plan.get_parameter_types()? {
+        let number = name.strip_prefix('$').and_then(|number| number.parse().ok());
+        if let (Some(number), Some(of)) = (number, of) {
+            found.entry(number).or_insert_with(|| encode::wire_type(&of));
+        }
+    }
+    Ok(found)
 }
 
 /// The highest number of a parameter.

@@ -110,12 +110,12 @@ impl From<SqlError> for DataFusionError {
 
 impl From<SqlError> for PgWireError {
     fn from(error: SqlError) -> Self {
-        Self::UserError(Box::new(error_info(error)))
+        Self::UserError(Box::new(info(error)))
     }
 }
 
 /// As the wire carries it.
-pub(crate) fn error_info(error: SqlError) -> ErrorInfo {
+fn info(error: SqlError) -> ErrorInfo {
     let SqlError { code, message, detail, hint, position } = error;
     let mut info = ErrorInfo::new("ERROR".to_owned(), code.into_owned(), message);
     info.detail = detail;

@@ -14,6 +14,7 @@
 //!   transaction that it becomes: transactions are serializable.
 //! - A query never changes anything; nothing is half done.
 
+mod answer;
 mod catalog;
 mod change;
 mod checked;

@@ -6,6 +6,7 @@ use crate::change::{self, Author, Outcome, Returned, Work, pay};
 use crate::define;
 use crate::engine::Engine;
 use crate::error::{SqlError, code};
+use crate::patience::Patience;
 use crate::roles::Role;
 use crate::tables::scan::Scope;
 use crate::transaction::{Drafts, Transaction};
@@ -79,15 +80,20 @@ impl Session {
     pub(crate) async fn write(
         &self,
         engine: &Arc<Engine>,
+        patience: &mut Patience,
         statement: &Statement,
     ) -> Result<Done, SqlError> {
         let open = self.transaction.lock().take();
         if let Some(mut open) = open {
-            if open.snapshot.is_none() {
-                let height = self.height.load(Ordering::Relaxed);
-                open.snapshot = Some(engine.snapshot(height).await?);
-            }
-            let done = self.apply(engine, &mut open, statement).await;
+            let work = async {
+                if open.snapshot.is_none() {
+                    let height = self.height.load(Ordering::Relaxed);
+                    open.snapshot = Some(engine.snapshot(height).await?);
+                }
+                self.apply(engine, &mut open, statement).await
+            };
+            // What fails here, or is given up, leaves a transaction that can only be rolled back.
+            let done = patience.within(work).await;
             *self.transaction.lock() = Some(open);
             return done;
         }
@@ -95,9 +101,13 @@ impl Session {
         loop {
             attempt += 1;
             let mut own = Transaction::new(false);
-            let height = self.height.load(Ordering::Relaxed);
-            own.snapshot = Some(engine.snapshot(height).await?);
-            let done = self.apply(engine, &mut own, statement).await?;
+            let work = async {
+                let height = self.height.load(Ordering::Relaxed);
+                own.snapshot = Some(engine.snapshot(height).await?);
+                self.apply(engine, &mut own, statement).await
+            };
+            let done = patience.within(work).await?;
+            // Not given up any more: it may be final already.
             match self.commit(engine, own).await {
                 Ok(()) => return Ok(done),
                 Err(error) if attempt < ATTEMPTS_MAX && may_repeat(&error, &done) => {

@@ -1,29 +1,28 @@
 //! The conversation with one client.
 
+use crate::answer::Prepared;
 use crate::encode;
 use crate::engine::Engine;
-use crate::error::{SqlError, code, error_info};
-use crate::session::{Done, Session};
+use crate::error::{SqlError, code};
+use crate::params;
+use crate::patience::Patience;
+use crate::session::Session;
 use crate::statement::{self, Ask};
-use crate::tables::relation::RelationProvider;
-use crate::tables::scan::Scope;
 use crate::transaction::Transaction;
-use crate::{describe, params};
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::ScalarValue;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, LogicalPlan};
-use futures_util::{FutureExt as _, Sink, StreamExt as _, TryStreamExt as _, stream};
-use kanjo_types::{Hash, RelationId};
+use futures_util::{FutureExt as _, Sink, StreamExt as _};
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::auth::noop::NoopStartupHandler;
 use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
-use pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler};
-use pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::query::{
+    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
+    send_ready_for_query,
+};
+use pgwire::api::results::{FieldInfo, Response, Tag};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
 use pgwire::api::store::PortalStore;
 use pgwire::api::{
@@ -31,41 +30,22 @@ use pgwire::api::{
     METADATA_USER, PgWireConnectionState, PgWireServerHandlers, Type,
 };
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
-use pgwire::messages::data::DataRow;
 use pgwire::messages::extendedquery::{
     Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
     TARGET_TYPE_BYTE_STATEMENT,
 };
-use pgwire::messages::response::TransactionStatus;
+use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
+use pgwire::messages::simplequery::Query;
 use pgwire::messages::{PgWireBackendMessage, PgWireFrontendMessage};
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-/// What was prepared.
-#[derive(Clone)]
-pub(crate) struct Prepared {
-    ask: Ask,
-    plan: Option<Arc<LogicalPlan>>,
-    /// Tables of users that the plan reads, as they were.
-    tables: Vec<(RelationId, Hash)>,
-    /// What a change answers with.
-    returned: Option<SchemaRef>,
-    parameters: Vec<Type>,
-}
-
-impl Prepared {
-    fn new(ask: Ask) -> Self {
-        Self { ask, plan: None, tables: Vec::new(), returned: None, parameters: Vec::new() }
-    }
-}
-
 /// Answers clients.
 pub(crate) struct Handler {
-    engine: Arc<Engine>,
+    pub engine: Arc<Engine>,
     connections: Arc<ConnectionManager>,
 }
 
@@ -114,7 +94,7 @@ impl NoopStartupHandler for Handler {
     }
 }
 
-fn session(client: &impl ClientInfo) -> Arc<Session> {
+pub(crate) fn session(client: &impl ClientInfo) -> Arc<Session> {
     client.session_extensions().get_or_insert_with(Session::default)
 }
 
@@ -126,18 +106,17 @@ fn handle(client: &impl ClientInfo) -> Option<Arc<ConnectionHandle>> {
         .map(|handle| Arc::clone(handle.as_ref()))
 }
 
-/// A panic inside of the engine ends the statement, not the node.
-async fn guarded<T>(work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(done) => done,
-        Err(_) => {
-            tracing::error!("the SQL engine panicked; the statement was given up");
-            Err(SqlError::new(code::INTERNAL, "the engine failed at this statement"))
-        }
-    }
-}
-
 impl Handler {
+    /// From now on the client's next request to cancel is about this statement.
+    async fn patience(&self, client: &impl ClientInfo) -> Patience {
+        let deadline = Instant::now() + self.engine.limits.statement_timeout;
+        let canceled = match handle(client) {
+            Some(handle) => Some(handle.start_query().await.map(|sent| sent.is_ok()).boxed()),
+            None => None,
+        };
+        Patience::new(deadline, canceled)
+    }
+
     fn parse(&self, text: &str, session: &Session) -> Result<Vec<Ask>, SqlError> {
         let role = session.role.lock().clone();
         let parsed = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -147,312 +126,131 @@ impl Handler {
             Err(SqlError::new(code::INTERNAL, "the parser failed at this text"))
         })
     }
-
-    /// Does what a statement asks for.
-    async fn answer(
-        &self,
-        client: &(impl ClientInfo + Sync),
-        prepared: &Prepared,
-        parameters: Vec<ScalarValue>,
-        format: Option<&Format>,
-    ) -> Result<Response, SqlError> {
-        let session = session(client);
-        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
-        if failed && !matches!(prepared.ask, Ask::Commit | Ask::Rollback | Ask::RollbackTo(_)) {
-            let message =
-                "current transaction is aborted, commands ignored until end of transaction block";
-            return Err(SqlError::new(code::IN_FAILED_TRANSACTION, message));
-        }
-        match &prepared.ask {
-            Ask::Query(_) => {
-                self.query(&session, prepared, parameters, format, handle(client)).await
-            }
-            Ask::Change(statement) => {
-                let mut statement = statement.as_ref().clone();
-                params::fill(&mut statement, &parameters)?;
-                let deadline = Instant::now() + self.engine.limits.statement_timeout;
-                let work = guarded(session.write(&self.engine, &statement));
-                let done = tokio::time::timeout_at(deadline, work);
-                let done = done.await.map_err(|_| SqlError::canceled("statement timeout"))??;
-                changed(done, format)
-            }
-            Ask::Show(name) => show(name, &session, format),
-            Ask::Set => Ok(Response::Execution(Tag::new("SET"))),
-            Ask::Begin { read_only } => {
-                let mut open = session.transaction.lock();
-                open.get_or_insert_with(|| Transaction::new(*read_only));
-                Ok(Response::TransactionStart(Tag::new("BEGIN")))
-            }
-            Ask::Commit if !failed => {
-                let open = session.transaction.lock().take();
-                if let Some(open) = open {
-                    guarded(session.commit(&self.engine, open)).await?;
-                }
-                Ok(Response::TransactionEnd(Tag::new("COMMIT")))
-            }
-            Ask::Commit | Ask::Rollback => {
-                *session.transaction.lock() = None;
-                Ok(Response::TransactionEnd(Tag::new("ROLLBACK")))
-            }
-            Ask::Savepoint(name) => {
-                in_transaction(&session, "SAVEPOINT", |open| open.save(name))?;
-                Ok(Response::Execution(Tag::new("SAVEPOINT")))
-            }
-            Ask::RollbackTo(name) => {
-                in_transaction(&session, "ROLLBACK TO SAVEPOINT", |open| open.roll_back_to(name))?;
-                Ok(Response::TransactionStart(Tag::new("ROLLBACK")))
-            }
-            Ask::Release(name) => {
-                in_transaction(&session, "RELEASE SAVEPOINT", |open| open.release(name))?;
-                Ok(Response::Execution(Tag::new("RELEASE")))
-            }
-            Ask::Discard(tag) => Ok(Response::Execution(Tag::new(tag))),
-        }
-    }
-
-    async fn query(
-        &self,
-        session: &Session,
-        prepared: &Prepared,
-        parameters: Vec<ScalarValue>,
-        format: Option<&Format>,
-        handle: Option<Arc<ConnectionHandle>>,
-    ) -> Result<Response, SqlError> {
-        let deadline = Instant::now() + self.engine.limits.statement_timeout;
-        let (Some(plan), Ask::Query(statement)) = (&prepared.plan, &prepared.ask) else {
-            return Err(SqlError::new(code::INTERNAL, "a query without a plan"));
-        };
-        let fields = Arc::new(encode::fields(plan.schema().as_arrow(), format)?);
-        let work = async {
-            let scope = session.scope(&self.engine).await?;
-            let plan = match is_current(&prepared.tables, &scope) {
-                true => plan.as_ref().clone(),
-                false => {
-                    let new = self.engine.plan(&scope, statement.as_ref().clone()).await?;
-                    if new.schema().as_arrow() != plan.schema().as_arrow() {
-                        let message = "cached plan must not change result type";
-                        return Err(SqlError::not_supported(message).hint("prepare it again"));
-                    }
-                    new
-                }
-            };
-            self.engine.run(&scope, plan, parameters).await
-        };
-        let batches = tokio::time::timeout_at(deadline, guarded(work))
-            .await
-            .map_err(|_| SqlError::canceled("statement timeout"))??;
-        let rows = rows(batches, Arc::clone(&fields), deadline, handle);
-        Ok(Response::Query(QueryResponse::new(fields, rows)))
-    }
-
-    /// Plans a query; other statements need none.
-    async fn prepare(&self, session: &Session, ask: Ask) -> Result<Prepared, SqlError> {
-        let mut prepared = Prepared::new(ask);
-        match &prepared.ask {
-            Ask::Query(statement) => {
-                let statement = statement.as_ref().clone();
-                let scope = session.scope(&self.engine).await?;
-                let plan = guarded(self.engine.plan(&scope, statement)).await?;
-                prepared.tables = tables_of(&plan)?;
-                prepared.plan = Some(Arc::new(plan));
-            }
-            Ask::Change(statement) => {
-                let scope = session.scope(&self.engine).await?;
-                let described = guarded(describe::change(&self.engine, &scope, statement)).await?;
-                (prepared.parameters, prepared.returned) = described;
-            }
-            _ => {}
-        }
-        Ok(prepared)
-    }
-}
-
-/// Tables of users that a plan reads.
-fn tables_of(plan: &LogicalPlan) -> Result<Vec<(RelationId, Hash)>, SqlError> {
-    let mut found = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RelationProvider>()
-        {
-            found.push((table.relation.record.number, table.relation.hash));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
-}
-
-/// Are the tables of a plan still what they were?
-fn is_current(tables: &[(RelationId, Hash)], scope: &Scope) -> bool {
-    scope.drafts.relations.is_empty()
-        && tables.iter().all(|(number, hash)| {
-            scope.catalog.get(*number).is_some_and(|relation| relation.hash == *hash)
-        })
-}
-
-fn in_transaction<T>(
-    session: &Session,
-    what: &str,
-    work: impl FnOnce(&mut Transaction) -> Result<T, SqlError>,
-) -> Result<T, SqlError> {
-    match session.transaction.lock().as_mut() {
-        Some(open) => work(open),
-        None => {
-            let message = format!("{what} can only be used in transaction blocks");
-            Err(SqlError::new("25P01", message))
-        }
-    }
-}
-
-/// The answer to a statement that changed something.
-fn changed(done: Done, format: Option<&Format>) -> Result<Response, SqlError> {
-    let tag = match done.tag {
-        "INSERT" => "INSERT 0",
-        tag => tag,
-    };
-    let Some(returned) = done.returned else {
-        let tag = Tag::new(tag);
-        return Ok(Response::Execution(match done.rows {
-            Some(rows) => tag.with_rows(rows),
-            None => tag,
-        }));
-    };
-    let fields = Arc::new(encode::fields(&returned.schema, format)?);
-    let mut rows = Vec::new();
-    for batch in &returned.batches {
-        rows.extend(encode::rows(batch, &fields)?);
-    }
-    let mut response = QueryResponse::new(fields, stream::iter(rows.into_iter().map(Ok)));
-    response.set_command_tag(tag);
-    Ok(Response::Query(response))
-}
-
-/// Rows of a result, as long as there is time and nobody cancels.
-fn rows(
-    batches: SendableRecordBatchStream,
-    fields: Arc<Vec<FieldInfo>>,
-    deadline: Instant,
-    handle: Option<Arc<ConnectionHandle>>,
-) -> impl futures_util::Stream<Item = PgWireResult<DataRow>> + Send + 'static {
-    let state = (batches, fields, handle, None);
-    let chunks = stream::try_unfold(state, move |(mut batches, fields, mut handle, mut cancel)| {
-        async move {
-            if let Some(handle) = handle.take() {
-                // Only now: what the driver listened to until here is over.
-                cancel = Some(handle.start_query().await.fuse());
-            }
-            let next = guarded(async { Ok(batches.next().await) });
-            let next = tokio::time::timeout_at(deadline, next);
-            let batch = match &mut cancel {
-                Some(cancel) => tokio::select! {
-                    biased;
-                    canceled = cancel => match canceled {
-                        Ok(()) => return Err(PgWireError::QueryCanceled),
-                        Err(_) => return Err(SqlError::canceled("a newer statement").into()),
-                    },
-                    batch = next => batch,
-                },
-                None => next.await,
-            };
-            let batch = batch.map_err(|_| SqlError::canceled("statement timeout"))?;
-            let Some(batch) = batch? else { return Ok::<_, PgWireError>(None) };
-            let rows = encode::rows(&batch.map_err(SqlError::from)?, &fields)?;
-            let rows = stream::iter(rows.into_iter().map(Ok::<_, PgWireError>));
-            Ok(Some((rows, (batches, fields, handle, cancel))))
-        }
-    });
-    chunks.try_flatten()
-}
-
-/// The value of a setting, as a row.
-fn show(name: &str, session: &Session, format: Option<&Format>) -> Result<Response, SqlError> {
-    let last = session.last().map(|id| id.to_string()).unwrap_or_default();
-    let value = match name {
-        "kanjo_last_transaction" | "kanjo.last_transaction" => last.as_str(),
-        "transaction_isolation"
-        | "transaction_isolation_level"
-        | "default_transaction_isolation" => "serializable",
-        "default_transaction_read_only" | "transaction_read_only" => "off",
-        "server_version" => "15.0",
-        "server_version_num" => "150000",
-        "server_encoding" | "client_encoding" => "UTF8",
-        "timezone" | "time_zone" => "UTC",
-        "search_path" => "public",
-        "standard_conforming_strings" | "integer_datetimes" => "on",
-        "datestyle" => "ISO, YMD",
-        "intervalstyle" => "postgres",
-        "bytea_output" => "hex",
-        "max_identifier_length" => "63",
-        _ => {
-            let message = format!("unrecognized configuration parameter \"{name}\"");
-            return Err(SqlError::new("42704", message));
-        }
-    };
-    let schema = Schema::new(vec![Field::new(name, DataType::Utf8, false)]);
-    let fields = Arc::new(encode::fields(&schema, format)?);
-    let array: datafusion::arrow::array::StringArray = std::iter::once(Some(value)).collect();
-    let batch =
-        datafusion::arrow::array::RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]);
-    let rows = encode::rows(&batch.map_err(SqlError::from)?, &fields)?;
-    let mut response = QueryResponse::new(fields, stream::iter(rows.into_iter().map(Ok)));
-    response.set_command_tag("SHOW");
-    Ok(Response::Query(response))
 }
 
 #[async_trait]
 impl SimpleQueryHandler for Handler {
-    async fn do_query<C>(&self, client: &mut C, text: &str) -> PgWireResult<Vec<Response>>
+    /// Statement by statement, each answered before the next one begins. Several that come together,
+    /// without BEGIN, are one transaction, as in PostgreSQL.
+    async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore,
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let mut responses = Vec::new();
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
         let session = session(client);
-        for ask in self.parse(text, &session)? {
-            let is_commit = matches!(ask, Ask::Commit);
-            let failed = matches!(client.transaction_status(), TransactionStatus::Error);
-            let prepared = match failed {
-                // Not looked at any more.
-                true => Ok(Prepared::new(ask)),
-                false => self.prepare(&session, ask).await,
-            };
-            let answer = match prepared {
-                Ok(prepared) => self.answer(client, &prepared, Vec::new(), None).await,
-                Err(error) => Err(error),
-            };
-            tell(client, &session).await?;
-            match answer {
-                Ok(response) => {
-                    // Statements that come with it see what it has begun or ended.
-                    let status = client.transaction_status();
-                    match &response {
-                        Response::TransactionStart(_) => {
-                            client.set_transaction_status(status.to_in_transaction_state());
-                        }
-                        Response::TransactionEnd(_) => {
-                            client.set_transaction_status(status.to_idle_state());
-                        }
-                        _ => {}
-                    }
-                    responses.push(response);
+        let asks = self.parse(&query.query, &session)?;
+        if asks.is_empty() {
+            let empty = PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new());
+            futures_util::SinkExt::feed(client, empty).await?;
+        }
+        let together = is_one_transaction(&asks) && session.transaction.lock().is_none();
+        if together {
+            *session.transaction.lock() = Some(Transaction::new(false));
+        }
+        for ask in asks {
+            if let Err(error) = self.one(client, &session, ask).await {
+                if together {
+                    *session.transaction.lock() = None;
                 }
-                Err(error) => {
-                    failed_at(client, is_commit);
-                    if responses.is_empty() {
-                        return Err(error.into());
-                    }
-                    responses.push(Response::Error(Box::new(error_info(error))));
-                    return Ok(responses);
-                }
+                return Err(error);
             }
         }
-        if responses.is_empty() {
-            responses.push(Response::EmptyQuery);
+        let open = if together { session.transaction.lock().take() } else { None };
+        if let Some(open) = open {
+            session.commit(&self.engine, open).await?;
         }
-        Ok(responses)
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        let status = client.transaction_status();
+        send_ready_for_query(client, status).await
     }
+
+    async fn do_query<C>(&self, _: &mut C, _: &str) -> PgWireResult<Vec<Response>>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        Err(SqlError::new(code::INTERNAL, "queries are answered by on_query").into())
+    }
+}
+
+/// Several statements that change something, and none that begins or ends a transaction.
+fn is_one_transaction(asks: &[Ask]) -> bool {
+    asks.len() > 1
+        && asks.iter().any(|ask| matches!(ask, Ask::Change(_)))
+        && asks
+            .iter()
+            .all(|ask| matches!(ask, Ask::Change(_) | Ask::Query(_) | Ask::Show(_) | Ask::Set))
+}
+
+impl Handler {
+    /// Answers one statement of a simple query.
+    async fn one<C>(&self, client: &mut C, session: &Session, ask: Ask) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let mut patience = self.patience(client).await;
+        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+        let is_commit = matches!(ask, Ask::Commit);
+        let prepared = match failed {
+            // Not looked at any more.
+            true => Prepared::new(ask),
+            false => self.prepare(session, &mut patience, ask).await?,
+        };
+        let answer = self.answer(client, &mut patience, &prepared, Vec::new(), None).await;
+        tell(client, session).await?;
+        if answer.is_err() && is_commit {
+            // What a failed COMMIT leaves is over.
+            client.set_transaction_status(TransactionStatus::Idle);
+        }
+        respond(client, answer?, true).await
+    }
+}
+
+/// Sends an answer, with its columns or without, and takes note of what it means for the transaction.
+async fn respond<C>(client: &mut C, response: Response, describe: bool) -> PgWireResult<()>
+where
+    C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send,
+    C::Error: Debug,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    match response {
+        Response::Query(response) => send_query_response(client, response, describe).await,
+        Response::Execution(tag) => send_execution_response(client, tag).await,
+        Response::TransactionStart(tag) => {
+            client.set_transaction_status(TransactionStatus::Transaction);
+            send_execution_response(client, tag).await
+        }
+        Response::TransactionEnd(tag) => {
+            client.set_transaction_status(TransactionStatus::Idle);
+            send_execution_response(client, tag).await
+        }
+        _ => Err(SqlError::new(code::INTERNAL, "an answer of another kind").into()),
+    }
+}
+
+/// Sends the notices of a statement.
+async fn tell<C>(client: &mut C, session: &Session) -> PgWireResult<()>
+where
+    C: Sink<PgWireBackendMessage> + Unpin + Send,
+    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+{
+    let notices = std::mem::take(&mut *session.notices.lock());
+    for text in notices {
+        let notice = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), text);
+        let notice = PgWireBackendMessage::NoticeResponse(notice.into());
+        futures_util::SinkExt::feed(client, notice).await?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -475,7 +273,8 @@ impl QueryParser for Handler {
             let message = "cannot insert multiple commands into a prepared statement";
             return Err(SqlError::new(code::SYNTAX, message).into());
         }
-        let mut prepared = self.prepare(&session, ask).await?;
+        let mut patience = self.patience(client).await;
+        let mut prepared = self.prepare(&session, &mut patience, ask).await?;
         if let Some(plan) = &prepared.plan {
             prepared.parameters = parameters(plan, types)?;
         }
@@ -505,28 +304,6 @@ impl QueryParser for Handler {
         }
         let Some(plan) = &statement.plan else { return Ok(Vec::new()) };
         Ok(encode::fields(plan.schema().as_arrow(), format)?)
-    }
-}
-
-/// Sends the notices of a statement.
-async fn tell<C>(client: &mut C, session: &Session) -> PgWireResult<()>
-where
-    C: Sink<PgWireBackendMessage> + Unpin + Send,
-    PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-{
-    let notices = std::mem::take(&mut *session.notices.lock());
-    for text in notices {
-        let notice = ErrorInfo::new("NOTICE".to_owned(), "00000".to_owned(), text);
-        let notice = PgWireBackendMessage::NoticeResponse(notice.into());
-        futures_util::SinkExt::feed(client, notice).await?;
-    }
-    Ok(())
-}
-
-/// What a failed COMMIT leaves is over; any other failure leaves its transaction to be rolled back.
-fn failed_at(client: &mut impl ClientInfo, is_commit: bool) {
-    if is_commit {
-        client.set_transaction_status(TransactionStatus::Idle);
     }
 }
 
@@ -638,16 +415,78 @@ impl ExtendedQueryHandler for Handler {
         Ok(())
     }
 
-    async fn do_query<C>(
-        &self,
-        client: &mut C,
-        portal: &Portal<Prepared>,
-        _: usize,
-    ) -> PgWireResult<Response>
+    async fn do_query<C>(&self, _: &mut C, _: &Portal<Prepared>, _: usize) -> PgWireResult<Response>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore<Statement = Prepared>,
         C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        Err(SqlError::new(code::INTERNAL, "portals are answered by on_execute").into())
+    }
+
+    /// Rows go out as they come: the trait's own way gathers all of them first.
+    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        use pgwire::api::store::Entry;
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        let Some(Entry::Value(portal)) = client.portal_store().get_portal(name) else {
+            return self._on_execute(client, message).await;
+        };
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let state = portal.state();
+        let mut state = state.lock().await;
+        if matches!(*state, PortalExecutionState::Initial) {
+            match self.begin(client, &portal).await? {
+                Response::Query(response) => *state = PortalExecutionState::Suspended(response),
+                response => {
+                    *state = PortalExecutionState::Finished;
+                    respond(client, response, false).await?;
+                    client.set_state(PgWireConnectionState::ReadyForQuery);
+                    return Ok(());
+                }
+            }
+        }
+        let rows_max = usize::try_from(message.max_rows).unwrap_or(0);
+        let (mut sent, mut suspended) = (0, false);
+        let mut tag = "SELECT".to_owned();
+        if let PortalExecutionState::Suspended(response) = &mut *state {
+            tag = response.command_tag().to_owned();
+            while let Some(row) = response.data_rows().next().await {
+                let row = PgWireBackendMessage::DataRow(row?);
+                futures_util::SinkExt::feed(client, row).await?;
+                sent += 1;
+                if rows_max > 0 && sent >= rows_max {
+                    suspended = true;
+                    break;
+                }
+            }
+        }
+        let last = if suspended {
+            PgWireBackendMessage::PortalSuspended(PortalSuspended::new())
+        } else {
+            *state = PortalExecutionState::Finished;
+            PgWireBackendMessage::CommandComplete(Tag::new(&tag).with_rows(sent).into())
+        };
+        futures_util::SinkExt::feed(client, last).await?;
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        Ok(())
+    }
+}
+
+impl Handler {
+    /// Begins to answer a portal.
+    async fn begin<C>(&self, client: &mut C, portal: &Portal<Prepared>) -> PgWireResult<Response>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let prepared = &portal.statement.statement;
@@ -670,71 +509,13 @@ impl ExtendedQueryHandler for Handler {
         });
         let values = values.collect::<Result<Vec<_>, SqlError>>()?;
         let format = Some(&portal.result_column_format);
-        let answer = self.answer(client, prepared, values, format).await;
+        let mut patience = self.patience(client).await;
+        let answer = self.answer(client, &mut patience, prepared, values, format).await;
         let session = session(client);
         tell(client, &session).await?;
-        if answer.is_err() {
-            failed_at(client, matches!(prepared.ask, Ask::Commit));
+        if answer.is_err() && matches!(prepared.ask, Ask::Commit) {
+            client.set_transaction_status(TransactionStatus::Idle);
         }
         Ok(answer?)
-    }
-
-    /// Rows go out as they come: the trait's own way gathers all of them first.
-    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
-    where
-        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
-        C::PortalStore: PortalStore<Statement = Prepared>,
-        C::Error: Debug,
-        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
-    {
-        use pgwire::api::store::Entry;
-        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
-        let Some(Entry::Value(portal)) = client.portal_store().get_portal(name) else {
-            return self._on_execute(client, message).await;
-        };
-        let is_query = matches!(portal.statement.statement.ask, Ask::Query(_));
-        if !is_query || !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
-            return self._on_execute(client, message).await;
-        }
-        client.set_state(PgWireConnectionState::QueryInProgress);
-        let state = portal.state();
-        let mut state = state.lock().await;
-        if matches!(*state, PortalExecutionState::Initial) {
-            let response = match handle(client) {
-                Some(handle) => {
-                    let cancel = handle.start_query().await;
-                    tokio::select! {
-                        response = ExtendedQueryHandler::do_query(self, client, &portal, 0) => response?,
-                        Ok(()) = cancel => return Err(PgWireError::QueryCanceled),
-                    }
-                }
-                None => ExtendedQueryHandler::do_query(self, client, &portal, 0).await?,
-            };
-            if let Response::Query(response) = response {
-                *state = PortalExecutionState::Suspended(response);
-            }
-        }
-        let rows_max = usize::try_from(message.max_rows).unwrap_or(0);
-        let (mut sent, mut suspended) = (0, false);
-        if let PortalExecutionState::Suspended(response) = &mut *state {
-            while let Some(row) = response.data_rows().next().await {
-                let row = PgWireBackendMessage::DataRow(row?);
-                futures_util::SinkExt::feed(client, row).await?;
-                sent += 1;
-                if rows_max > 0 && sent >= rows_max {
-                    suspended = true;
-                    break;
-                }
-            }
-        }
-        let last = if suspended {
-            PgWireBackendMessage::PortalSuspended(PortalSuspended::new())
-        } else {
-            *state = PortalExecutionState::Finished;
-            PgWireBackendMessage::CommandComplete(Tag::new("SELECT").with_rows(sent).into())
-        };
-        futures_util::SinkExt::feed(client, last).await?;
-        client.set_state(PgWireConnectionState::ReadyForQuery);
-        Ok(())
     }
 }

@@ -205,7 +205,7 @@ async fn errors_say_what_they_are() {
         ("SELECT * INTO mine FROM wallets", "0A000"),
         ("SELECT * FROM wallets FOR UPDATE", "0A000"),
         ("SELECT * FROM wallets FOR SYSTEM_TIME AS OF '2026-01-01'", "0A000"),
-        ("SELECT * FROM '/etc/passwd'", "42601"),
+        ("SELECT * FROM '/etc/passwd'", "42P01"),
         ("SHOW nothing", "42704"),
     ];
     for (sql, expected) in cases {

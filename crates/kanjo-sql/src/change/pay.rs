@@ -81,15 +81,21 @@ fn query(statement: &Statement, arguments: &[Expr]) -> Result<Statement, SqlErro
     Ok(statement)
 }
 
+/// The query for the arguments of a statement that pays, and the arguments.
+pub(crate) fn arguments_of(statement: &Statement) -> Result<(Statement, Vec<Expr>), SqlError> {
+    let function = call(statement);
+    let function = function.ok_or_else(|| SqlError::new(code::INTERNAL, "no payment"))?;
+    let arguments = arguments(function)?;
+    Ok((query(statement, &arguments)?, arguments))
+}
+
 /// Drafts the payments of a statement.
 pub(crate) async fn pay(
     work: &mut Work<'_>,
     statement: &Statement,
 ) -> Result<(Returned, usize), SqlError> {
-    let function = call(statement);
-    let function = function.ok_or_else(|| SqlError::new(code::INTERNAL, "no payment"))?;
-    let arguments = arguments(function)?;
-    let batches = work.engine.gather(&work.scope, query(statement, &arguments)?).await?;
+    let (query, _) = arguments_of(statement)?;
+    let batches = work.engine.gather(&work.scope, query).await?;
     let mut numbers = Vec::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {

@@ -31,9 +31,10 @@ pub struct DevArgs {
 /// Runs `kanjo dev`.
 pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     let listen = args.listen.checked()?;
-    let mut sql = args.sql.listen()?;
+    let mut sql = args.sql.listen(ctx)?;
     let home = if ctx.home_given { ctx.home.clone() } else { Home::new(args.data.join("home")) };
     let ctx = &ctx.with_home(home);
+    sql.act_for(&ctx.home);
     let is_new = !args.data.join("genesis.json").exists();
     if is_new {
         create(ctx, &args.data)?;

@@ -119,7 +119,7 @@ pub fn node(ctx: &Context, args: &NodeArgs) -> Done {
     if crate::member::is_member(data) {
         return node_member::run(ctx, data, args);
     }
-    let mut sql = args.sql.listen()?;
+    let mut sql = args.sql.listen(ctx)?;
     let mut config = args.config(data, args.listen.checked()?);
     config.view = sql.is_wanted();
     let node = start(config, &mut sql)?;
@@ -154,8 +154,8 @@ impl NodeArgs {
     }
 
     /// Where SQL is served.
-    pub fn sql(&self) -> Done<Sql> {
-        self.sql.listen()
+    pub fn sql(&self, ctx: &Context) -> Done<Sql> {
+        self.sql.listen(ctx)
     }
 
     /// Where the API of a member listens: as its file says, unless told otherwise here.

@@ -44,7 +44,7 @@ const ADDRESS_WAIT: Duration = Duration::from_secs(5);
 pub fn run(ctx: &Context, data: &Path, args: &NodeArgs) -> Done {
     let file = member::read(data)?;
     let genesis = kanjo_node::data::load_genesis(data).map_err(|error| Fail::new("data", error))?;
-    let mut sql = args.sql()?;
+    let mut sql = args.sql(ctx)?;
     if sql.is_wanted() && file.certificate.kind == MemberKind::Witness {
         return Err(Fail::usage("a witness holds no rows, so there is nothing to ask it in SQL")
             .next("serve SQL at a node that executes, and run this one without --sql"));

@@ -1,6 +1,8 @@
 //! In a build without SQL: no options, and nothing is served.
 
+use crate::context::Context;
 use crate::fail::Done;
+use crate::home::Home;
 use clap::Args;
 use kanjo_node::RunningNode;
 
@@ -18,14 +20,14 @@ pub struct ClusterServeArgs {}
 
 impl ServeArgs {
     /// Nothing is wanted.
-    pub fn listen(&self) -> Done<Sql> {
+    pub fn listen(&self, _: &Context) -> Done<Sql> {
         Ok(Sql)
     }
 }
 
 impl DevServeArgs {
     /// Nothing is wanted.
-    pub fn listen(&self) -> Done<Sql> {
+    pub fn listen(&self, _: &Context) -> Done<Sql> {
         Ok(Sql)
     }
 }
@@ -45,6 +47,9 @@ impl Sql {
     pub fn is_wanted(&self) -> bool {
         false
     }
+
+    /// Nothing to do.
+    pub fn act_for(&mut self, _: &Home) {}
 
     /// Nowhere.
     pub fn url(&self) -> Option<String> {

@@ -1,0 +1,277 @@
+//! Answers to statements.
+
+use crate::encode;
+use crate::error::{SqlError, code};
+use crate::patience::Patience;
+use crate::session::{Done, Session};
+use crate::statement::Ask;
+use crate::tables::relation::RelationProvider;
+use crate::tables::scan::Scope;
+use crate::transaction::Transaction;
+use crate::wire::{Handler, session};
+use crate::{describe, params};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use kanjo_types::{Hash, RelationId};
+use pgwire::api::portal::Format;
+use pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::{ClientInfo, Type};
+use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::data::DataRow;
+use pgwire::messages::response::TransactionStatus;
+use std::any::Any;
+use std::sync::Arc;
+
+/// What was prepared.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    pub ask: Ask,
+    pub plan: Option<Arc<LogicalPlan>>,
+    /// Tables of users that the plan reads, as they were.
+    tables: Vec<(RelationId, Hash)>,
+    /// What a change answers with.
+    pub returned: Option<SchemaRef>,
+    pub parameters: Vec<Type>,
+}
+
+impl Prepared {
+    pub(crate) fn new(ask: Ask) -> Self {
+        Self { ask, plan: None, tables: Vec::new(), returned: None, parameters: Vec::new() }
+    }
+}
+
+impl Handler {
+    /// Does what a statement asks for.
+    pub(crate) async fn answer(
+        &self,
+        client: &(impl ClientInfo + Sync),
+        patience: &mut Patience,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        format: Option<&Format>,
+    ) -> Result<Response, SqlError> {
+        let session = session(client);
+        let failed = matches!(client.transaction_status(), TransactionStatus::Error);
+        if failed && !matches!(prepared.ask, Ask::Commit | Ask::Rollback | Ask::RollbackTo(_)) {
+            let message =
+                "current transaction is aborted, commands ignored until end of transaction block";
+            return Err(SqlError::new(code::IN_FAILED_TRANSACTION, message));
+        }
+        match &prepared.ask {
+            Ask::Query(_) => self.query(&session, patience, prepared, parameters, format).await,
+            Ask::Change(statement) => {
+                let mut statement = statement.as_ref().clone();
+                params::fill(&mut statement, &parameters)?;
+                let done = session.write(&self.engine, patience, &statement).await?;
+                changed(done, format)
+            }
+            Ask::Show(name) => show(name, &session, format),
+            Ask::Set => Ok(Response::Execution(Tag::new("SET"))),
+            Ask::Begin { read_only } => {
+                let mut open = session.transaction.lock();
+                open.get_or_insert_with(|| Transaction::new(*read_only));
+                Ok(Response::TransactionStart(Tag::new("BEGIN")))
+            }
+            Ask::Commit if !failed => {
+                let open = session.transaction.lock().take();
+                if let Some(open) = open {
+                    session.commit(&self.engine, open).await?;
+                }
+                Ok(Response::TransactionEnd(Tag::new("COMMIT")))
+            }
+            Ask::Commit | Ask::Rollback => {
+                *session.transaction.lock() = None;
+                Ok(Response::TransactionEnd(Tag::new("ROLLBACK")))
+            }
+            Ask::Savepoint(name) => {
+                in_transaction(&session, "SAVEPOINT", |open| open.save(name))?;
+                Ok(Response::Execution(Tag::new("SAVEPOINT")))
+            }
+            Ask::RollbackTo(name) => {
+                in_transaction(&session, "ROLLBACK TO SAVEPOINT", |open| open.roll_back_to(name))?;
+                Ok(Response::TransactionStart(Tag::new("ROLLBACK")))
+            }
+            Ask::Release(name) => {
+                in_transaction(&session, "RELEASE SAVEPOINT", |open| open.release(name))?;
+                Ok(Response::Execution(Tag::new("RELEASE")))
+            }
+            Ask::Discard(tag) => Ok(Response::Execution(Tag::new(tag))),
+        }
+    }
+
+    async fn query(
+        &self,
+        session: &Session,
+        patience: &mut Patience,
+        prepared: &Prepared,
+        parameters: Vec<ScalarValue>,
+        format: Option<&Format>,
+    ) -> Result<Response, SqlError> {
+        let (Some(plan), Ask::Query(statement)) = (&prepared.plan, &prepared.ask) else {
+            return Err(SqlError::new(code::INTERNAL, "a query without a plan"));
+        };
+        let fields = Arc::new(encode::fields(plan.schema().as_arrow(), format)?);
+        let work = async {
+            let scope = session.scope(&self.engine).await?;
+            let plan = match is_current(&prepared.tables, &scope) {
+                true => plan.as_ref().clone(),
+                false => {
+                    let new = self.engine.plan(&scope, statement.as_ref().clone()).await?;
+                    if new.schema().as_arrow() != plan.schema().as_arrow() {
+                        let message = "cached plan must not change result type";
+                        return Err(SqlError::not_supported(message).hint("prepare it again"));
+                    }
+                    new
+                }
+            };
+            self.engine.run(&scope, plan, parameters).await
+        };
+        let batches = patience.within(work).await?;
+        let rows = rows(batches, Arc::clone(&fields), patience.take());
+        Ok(Response::Query(QueryResponse::new(fields, rows)))
+    }
+
+    /// Plans a query; other statements need none.
+    pub(crate) async fn prepare(
+        &self,
+        session: &Session,
+        patience: &mut Patience,
+        ask: Ask,
+    ) -> Result<Prepared, SqlError> {
+        let mut prepared = Prepared::new(ask);
+        match &prepared.ask {
+            Ask::Query(statement) => {
+                let statement = statement.as_ref().clone();
+                let scope = session.scope(&self.engine).await?;
+                let plan = patience.within(self.engine.plan(&scope, statement)).await?;
+                prepared.tables = tables_of(&plan)?;
+                prepared.plan = Some(Arc::new(plan));
+            }
+            Ask::Change(statement) => {
+                let scope = session.scope(&self.engine).await?;
+                let described = describe::change(&self.engine, &scope, statement);
+                let described = patience.within(described).await?;
+                (prepared.parameters, prepared.returned) = described;
+            }
+            _ => {}
+        }
+        Ok(prepared)
+    }
+}
+
+/// Tables of users that a plan reads.
+fn tables_of(plan: &LogicalPlan) -> Result<Vec<(RelationId, Hash)>, SqlError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(provider) = source_as_provider(&scan.source)
+            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RelationProvider>()
+        {
+            found.push((table.relation.record.number, table.relation.hash));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// Are the tables of a plan still what they were?
+fn is_current(tables: &[(RelationId, Hash)], scope: &Scope) -> bool {
+    scope.drafts.relations.is_empty()
+        && tables.iter().all(|(number, hash)| {
+            scope.catalog.get(*number).is_some_and(|relation| relation.hash == *hash)
+        })
+}
+
+fn in_transaction<T>(
+    session: &Session,
+    what: &str,
+    work: impl FnOnce(&mut Transaction) -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
+    match session.transaction.lock().as_mut() {
+        Some(open) => work(open),
+        None => {
+            let message = format!("{what} can only be used in transaction blocks");
+            Err(SqlError::new("25P01", message))
+        }
+    }
+}
+
+/// The answer to a statement that changed something.
+fn changed(done: Done, format: Option<&Format>) -> Result<Response, SqlError> {
+    let tag = match done.tag {
+        "INSERT" => "INSERT 0",
+        tag => tag,
+    };
+    let Some(returned) = done.returned else {
+        let tag = Tag::new(tag);
+        return Ok(Response::Execution(match done.rows {
+            Some(rows) => tag.with_rows(rows),
+            None => tag,
+        }));
+    };
+    let fields = Arc::new(encode::fields(&returned.schema, format)?);
+    let mut rows = Vec::new();
+    for batch in &returned.batches {
+        rows.extend(encode::rows(batch, &fields)?);
+    }
+    let mut response = QueryResponse::new(fields, stream::iter(rows.into_iter().map(Ok)));
+    response.set_command_tag(tag);
+    Ok(Response::Query(response))
+}
+
+/// Rows of a result, as long as there is time and nobody cancels.
+fn rows(
+    batches: SendableRecordBatchStream,
+    fields: Arc<Vec<FieldInfo>>,
+    patience: Patience,
+) -> impl futures_util::Stream<Item = PgWireResult<DataRow>> + Send + 'static {
+    let state = (batches, fields, patience);
+    let chunks = stream::try_unfold(state, |(mut batches, fields, mut patience)| async move {
+        let batch = patience.within(async { Ok(batches.next().await) }).await?;
+        let Some(batch) = batch else { return Ok::<_, PgWireError>(None) };
+        let rows = encode::rows(&batch.map_err(SqlError::from)?, &fields)?;
+        let rows = stream::iter(rows.into_iter().map(Ok::<_, PgWireError>));
+        Ok(Some((rows, (batches, fields, patience))))
+    });
+    chunks.try_flatten()
+}
+
+/// The value of a setting, as a row.
+fn show(name: &str, session: &Session, format: Option<&Format>) -> Result<Response, SqlError> {
+    let last = session.last().map(|id| id.to_string()).unwrap_or_default();
+    let value = match name {
+        "kanjo_last_transaction" | "kanjo.last_transaction" => last.as_str(),
+        "transaction_isolation"
+        | "transaction_isolation_level"
+        | "default_transaction_isolation" => "serializable",
+        "default_transaction_read_only" | "transaction_read_only" => "off",
+        "server_version" => "15.0",
+        "server_version_num" => "150000",
+        "server_encoding" | "client_encoding" => "UTF8",
+        "timezone" | "time_zone" => "UTC",
+        "search_path" => "public",
+        "standard_conforming_strings" | "integer_datetimes" => "on",
+        "datestyle" => "ISO, YMD",
+        "intervalstyle" => "postgres",
+        "bytea_output" => "hex",
+        "max_identifier_length" => "63",
+        _ => {
+            let message = format!("unrecognized configuration parameter \"{name}\"");
+            return Err(SqlError::new("42704", message));
+        }
+    };
+    let schema = Schema::new(vec![Field::new(name, DataType::Utf8, false)]);
+    let fields = Arc::new(encode::fields(&schema, format)?);
+    let array: datafusion::arrow::array::StringArray = std::iter::once(Some(value)).collect();
+    let batch =
+        datafusion::arrow::array::RecordBatch::try_new(Arc::new(schema), vec![Arc::new(array)]);
+    let rows = encode::rows(&batch.map_err(SqlError::from)?, &fields)?;
+    let mut response = QueryResponse::new(fields, stream::iter(rows.into_iter().map(Ok)));
+    response.set_command_tag("SHOW");
+    Ok(Response::Query(response))
+}
