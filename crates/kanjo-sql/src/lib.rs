@@ -29,6 +29,7 @@ mod patience;
 mod roles;
 mod server;
 mod session;
+mod shortcut;
 mod statement;
 mod tables;
 mod transaction;

@@ -44,17 +44,17 @@ async fn transaction(client: &Client, id: i64, rng: &mut ChaCha8Rng) -> Option<D
             let sql = "SELECT v FROM registers WHERE id = $1";
             let value: i64 = client.query_one(sql, &[&register]).await?.get(0);
             done.reads.insert(register, value);
-            if rng.next_u32() % 2 == 0 {
+            if rng.next_u32().is_multiple_of(2) {
                 let sql = "UPDATE registers SET v = $1 WHERE id = $2";
                 assert_eq!(client.execute(sql, &[&id, &register]).await?, 1);
                 done.writes.insert(register, id);
             }
         }
-        if rng.next_u32() % 3 == 0 {
+        if rng.next_u32().is_multiple_of(3) {
             let rows = client.query("SELECT id FROM list WHERE id > 0", &[]).await?;
             done.saw = Some(rows.iter().map(|row| row.get(0)).collect());
         }
-        if rng.next_u32() % 3 == 0 {
+        if rng.next_u32().is_multiple_of(3) {
             client.execute("INSERT INTO list VALUES ($1)", &[&id]).await?;
             done.listed = true;
         }

@@ -171,7 +171,8 @@ async fn an_order_is_paid_and_marked_in_one_transaction_or_not_at_all() {
     // The transaction that paid is the one that marked it.
     let last = one(&bob, "SHOW kanjo.last_transaction").await;
     let of_row =
-        one(&alice, &format!("SELECT count(*) FROM transfers WHERE transaction = '{last}'")).await;
+        one(&alice, &format!("SELECT count(*) FROM transfers WHERE transaction_id = '{last}'"))
+            .await;
     assert_eq!(of_row, "1");
     // More than there is: neither the payment nor the mark.
     let transaction = bob.transaction().await.unwrap();

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
 use datafusion::common::stats::Precision;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -19,6 +19,7 @@ use kanjo_types::record::{PARTITIONS, Record, RowKey, Table};
 use kanjo_types::stored::{Block, Row as Stored};
 use kanjo_types::{Hash, TokenId, WalletId};
 use kanjo_view::{Content, Version};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -40,6 +41,46 @@ impl RowProvider {
             table.columns.iter().map(|column| (column.name, column.kind, column.nullable));
         let schema = schema(columns);
         Self { table, schema }
+    }
+}
+
+impl RowProvider {
+    /// Names of the columns that its key consists of.
+    pub(crate) fn key_columns(&self) -> Vec<String> {
+        self.table.key.iter().map(|part| part.column.to_owned()).collect()
+    }
+
+    /// The row with a key. `None`: it is not in the view alone.
+    pub(crate) fn by_key(
+        &self,
+        scope: &Arc<Scope>,
+        key: &BTreeMap<&str, &ScalarValue>,
+        columns: &[usize],
+        schema: &SchemaRef,
+    ) -> std::result::Result<Option<RecordBatch>, SqlError> {
+        let filters: Vec<Expr> = key
+            .iter()
+            .map(|(name, value)| {
+                let column = Expr::Column(datafusion::common::Column::from_name(*name));
+                column.eq(Expr::Literal((*value).clone(), None))
+            })
+            .collect();
+        let filters: Vec<&Expr> = filters.iter().collect();
+        let keys = keys::ranges(&filters, self.table.key);
+        let part = RowPart {
+            table: Arc::clone(&self.table),
+            schema: Arc::clone(schema),
+            columns: columns.to_vec(),
+            scope: Arc::clone(scope),
+            ranges: keys.ranges,
+            batch_rows: BATCH_ROWS,
+        };
+        if keys.settled.iter().any(|settled| !settled) || part.blocks() {
+            return Ok(None);
+        }
+        note_states(scope, self.table.table, &part.ranges)?;
+        let found = part.open().next()?;
+        Ok(Some(found.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(schema)))))
     }
 }
 
