@@ -1,15 +1,16 @@
 //! Answers to statements.
 
-use crate::encode;
+use crate::change::{self, copied::Copied};
 use crate::error::{SqlError, code};
 use crate::patience::Patience;
-use crate::session::{Done, Session};
+use crate::session::{Done, Order, Session};
 use crate::shortcut::Shortcut;
 use crate::statement::Ask;
 use crate::tables::relation::RelationProvider;
 use crate::tables::scan::Scope;
 use crate::transaction::Transaction;
 use crate::wire::{Handler, session};
+use crate::{copy, encode};
 use crate::{describe, params};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
@@ -20,9 +21,10 @@ use datafusion::logical_expr::LogicalPlan;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use kanjo_types::{Hash, RelationId};
 use pgwire::api::portal::Format;
-use pgwire::api::results::{FieldInfo, QueryResponse, Response, Tag};
+use pgwire::api::results::{CopyResponse, FieldInfo, QueryResponse, Response, Tag};
 use pgwire::api::{ClientInfo, Type};
 use pgwire::error::{PgWireError, PgWireResult};
+use pgwire::messages::copy::CopyData;
 use pgwire::messages::data::DataRow;
 use pgwire::messages::response::TransactionStatus;
 use std::any::Any;
@@ -77,9 +79,12 @@ impl Handler {
             Ask::Change(statement) => {
                 let mut statement = statement.as_ref().clone();
                 params::fill(&mut statement, &parameters)?;
-                let done = session.write(&self.engine, patience, &statement).await?;
+                let done =
+                    session.write(&self.engine, patience, Order::Statement(&statement)).await?;
                 changed(done, format)
             }
+            Ask::Copy(plan) if plan.out => self.copy_out(&session, patience, plan).await,
+            Ask::Copy(plan) => self.copy_in(&session, plan).await,
             Ask::Show(name) => show(name, &session, format),
             Ask::Set => Ok(Response::Execution(Tag::new("SET"))),
             Ask::Begin { read_only } => {
@@ -154,6 +159,47 @@ impl Handler {
         let batches = patience.within(work).await?;
         let rows = rows(batches, Arc::clone(&fields), patience.take());
         Ok(Response::Query(QueryResponse::new(fields, rows)))
+    }
+
+    /// Rows to the client.
+    async fn copy_out(
+        &self,
+        session: &Session,
+        patience: &mut Patience,
+        plan: &copy::Plan,
+    ) -> Result<Response, SqlError> {
+        let work = async {
+            let scope = session.scope(&self.engine).await?;
+            let planned = self.engine.plan(&scope, plan.query()?).await?;
+            let fields = encode::fields(planned.schema().as_arrow(), None)?;
+            let batches = self.engine.run(&scope, planned, Vec::new()).await?;
+            Ok((Arc::new(fields), batches))
+        };
+        let (fields, batches) = patience.within(work).await?;
+        let names: Vec<&str> = fields.iter().map(FieldInfo::name).collect();
+        let (columns, form) = (fields.len(), plan.form.clone());
+        let header = form.header(&names).map(|line| Ok(CopyData::new(line.into())));
+        let lines = rows(batches, Arc::clone(&fields), patience.take()).map(move |row| {
+            let line = form.line(&copy::fields(&row?)?);
+            Ok(CopyData::new(line.into()))
+        });
+        let lines = stream::iter(header).chain(lines);
+        Ok(Response::CopyOut(CopyResponse::new(0, columns, lines)))
+    }
+
+    /// Rows from the client: how many columns they have.
+    async fn copy_in(&self, session: &Session, plan: &copy::Plan) -> Result<Response, SqlError> {
+        let copy::Subject::Table(name, columns) = &plan.subject else {
+            return Err(SqlError::new(code::SYNTAX, "COPY FROM needs a table"));
+        };
+        let scope = session.scope(&self.engine).await?;
+        let (schema, table) = change::split(name)?;
+        let relation = scope.catalog.table(&schema, &table)?;
+        let all = relation.record.table().map_or(0, |definition| definition.columns.len());
+        let count = if columns.is_empty() { all } else { columns.len() };
+        *session.copied.lock() =
+            Some(Copied { plan: plan.clone(), bytes: Vec::new(), is_too_long: false });
+        Ok(Response::CopyIn(CopyResponse::new(0, count, stream::empty())))
     }
 
     /// Plans a query; other statements need none.

@@ -18,6 +18,7 @@ mod answer;
 mod catalog;
 mod change;
 mod checked;
+mod copy;
 mod define;
 mod describe;
 mod encode;

@@ -1,6 +1,7 @@
 //! A session: its role, its open transaction, and how that becomes one ledger transaction.
 
 use crate::catalog::{Catalog, Known};
+use crate::change::copied::{self, Copied};
 use crate::change::row::failed;
 use crate::change::{self, Author, Outcome, Returned, Work, pay};
 use crate::define;
@@ -25,6 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How often a statement of its own is planned again when others were faster.
 const ATTEMPTS_MAX: u32 = 20;
 
+/// What is to be changed.
+#[derive(Clone, Copy)]
+pub(crate) enum Order<'a> {
+    Statement(&'a Statement),
+    Copied(&'a Copied),
+}
+
 /// What a connection holds beside its statements.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -37,6 +45,8 @@ pub(crate) struct Session {
     last: Mutex<Option<TransactionId>>,
     /// What the client is to be told beside the answer.
     pub notices: Mutex<Vec<String>>,
+    /// A COPY FROM under way.
+    pub copied: Mutex<Option<Copied>>,
 }
 
 impl Session {
@@ -81,7 +91,7 @@ impl Session {
         &self,
         engine: &Arc<Engine>,
         patience: &mut Patience,
-        statement: &Statement,
+        order: Order<'_>,
     ) -> Result<Done, SqlError> {
         let open = self.transaction.lock().take();
         if let Some(mut open) = open {
@@ -90,7 +100,7 @@ impl Session {
                     let height = self.height.load(Ordering::Relaxed);
                     open.snapshot = Some(engine.snapshot(height).await?);
                 }
-                self.apply(engine, &mut open, statement).await
+                self.apply(engine, &mut open, order).await
             };
             // What fails here, or is given up, leaves a transaction that can only be rolled back.
             let done = patience.within(work).await;
@@ -104,7 +114,7 @@ impl Session {
             let work = async {
                 let height = self.height.load(Ordering::Relaxed);
                 own.snapshot = Some(engine.snapshot(height).await?);
-                self.apply(engine, &mut own, statement).await
+                self.apply(engine, &mut own, order).await
             };
             let done = patience.within(work).await?;
             // Not given up any more: it may be final already.
@@ -123,7 +133,7 @@ impl Session {
         &self,
         engine: &Arc<Engine>,
         open: &mut Transaction,
-        statement: &Statement,
+        order: Order<'_>,
     ) -> Result<Done, SqlError> {
         if open.read_only {
             let message =
@@ -136,7 +146,9 @@ impl Session {
         let reads = Some(Arc::clone(&open.reads));
         let scope = engine.scope(snapshot, Arc::clone(&open.drafts), reads, Some(user))?;
         let known = Known { catalog: &scope.catalog, roles: &engine.roles };
-        if let Some(defined) = define::plan(statement, &known) {
+        if let Order::Statement(statement) = order
+            && let Some(defined) = define::plan(statement, &known)
+        {
             let defined = defined?;
             let drafts = Arc::make_mut(&mut open.drafts);
             for change in defined.changes {
@@ -150,17 +162,20 @@ impl Session {
         let drafts = std::mem::take(&mut open.drafts);
         let mut work =
             Work { engine: engine.as_ref(), scope: Arc::new(scope), author: &author, drafts };
-        let done = if pay::pays(statement) {
-            let paid = pay::pay(&mut work, statement).await;
-            paid.map(|(returned, rows)| Done {
-                tag: "SELECT",
-                rows: Some(rows),
-                returned: Some(returned),
-                ..Done::default()
-            })
-        } else {
-            let changed = change::change(&mut work, statement.clone()).await;
-            changed.map(Done::of)
+        let done = match order {
+            Order::Copied(copied) => copied::copy(&mut work, copied).map(Done::of),
+            Order::Statement(statement) if pay::pays(statement) => {
+                let paid = pay::pay(&mut work, statement).await;
+                paid.map(|(returned, rows)| Done {
+                    tag: "SELECT",
+                    rows: Some(rows),
+                    returned: Some(returned),
+                    ..Done::default()
+                })
+            }
+            Order::Statement(statement) => {
+                change::change(&mut work, statement.clone()).await.map(Done::of)
+            }
         };
         open.drafts = work.drafts;
         done

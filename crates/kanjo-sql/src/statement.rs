@@ -1,9 +1,9 @@
 //! From text to statements: bounds first, then the parser, then what of it is done here.
 
 use crate::change::{folded, pay};
-use crate::define;
 use crate::error::{SqlError, code};
 use crate::limits::Limits;
+use crate::{copy, define};
 use datafusion::sql::sqlparser::ast::{
     Expr, Query, SetExpr, Statement, TableFactor, TransactionAccessMode, TransactionMode, Value,
     Visit, VisitMut as _, Visitor, VisitorMut,
@@ -27,6 +27,8 @@ pub(crate) enum Ask {
     Set,
     /// Changes rows, defines something, or pays.
     Change(Box<Statement>),
+    /// Rows from the client, or to it.
+    Copy(Box<copy::Plan>),
     Begin {
         read_only: bool,
     },
@@ -316,6 +318,14 @@ fn ask(statement: Statement) -> Result<Ask, SqlError> {
         | Statement::Delete(_)
         | Statement::Truncate(_)
         | Statement::Call(_) => change(statement),
+        Statement::Copy { .. } => {
+            let mut refusals = Refusals(None);
+            let _ = statement.visit(&mut refusals);
+            match refusals.0 {
+                Some(error) => Err(error),
+                None => Ok(Ask::Copy(Box::new(copy::Plan::of(&statement)?))),
+            }
+        }
         other if define::plan(other, &Nothing).is_some() => Ok(Ask::Change(Box::new(statement))),
         Statement::Discard { .. } => Ok(Ask::Discard("DISCARD ALL")),
         Statement::Deallocate { .. } => Ok(Ask::Discard("DEALLOCATE")),

@@ -1,12 +1,13 @@
 //! The conversation with one client.
 
 use crate::answer::Prepared;
+use crate::copy::BYTES_MAX;
 use crate::encode;
 use crate::engine::Engine;
 use crate::error::{SqlError, code};
 use crate::params;
 use crate::patience::Patience;
-use crate::session::Session;
+use crate::session::{Order, Session};
 use crate::statement::{self, Ask};
 use crate::transaction::Transaction;
 use async_trait::async_trait;
@@ -17,6 +18,7 @@ use futures_util::{FutureExt as _, Sink, StreamExt as _};
 use pgwire::api::auth::StartupHandler;
 use pgwire::api::auth::noop::NoopStartupHandler;
 use pgwire::api::cancel::DefaultCancelHandler;
+use pgwire::api::copy::{self, CopyHandler};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
     ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
@@ -30,6 +32,7 @@ use pgwire::api::{
     METADATA_USER, PgWireConnectionState, PgWireServerHandlers, Type,
 };
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
+use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
 use pgwire::messages::extendedquery::{
     Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
     TARGET_TYPE_BYTE_STATEMENT,
@@ -68,6 +71,10 @@ impl PgWireServerHandlers for Handlers {
     }
 
     fn startup_handler(&self) -> Arc<impl StartupHandler> {
+        Arc::clone(&self.0)
+    }
+
+    fn copy_handler(&self) -> Arc<impl CopyHandler> {
         Arc::clone(&self.0)
     }
 
@@ -153,6 +160,10 @@ impl SimpleQueryHandler for Handler {
         if together {
             *session.transaction.lock() = Some(Transaction::new(false));
         }
+        if asks.len() > 1 && asks.iter().any(|ask| matches!(ask, Ask::Copy(_))) {
+            let message = "COPY among other statements of one message";
+            return Err(SqlError::not_supported(message).hint("send it by itself").into());
+        }
         for ask in asks {
             if let Err(error) = self.one(client, &session, ask).await {
                 if together {
@@ -164,6 +175,9 @@ impl SimpleQueryHandler for Handler {
         let open = if together { session.transaction.lock().take() } else { None };
         if let Some(open) = open {
             session.commit(&self.engine, open).await?;
+        }
+        if matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
+            return Ok(());
         }
         client.set_state(PgWireConnectionState::ReadyForQuery);
         let status = client.transaction_status();
@@ -234,7 +248,68 @@ where
             client.set_transaction_status(TransactionStatus::Idle);
             send_execution_response(client, tag).await
         }
+        Response::CopyOut(response) => copy::send_copy_out_response(client, response).await,
+        Response::CopyIn(response) => {
+            // What comes next is data; `true` where a Sync ends it.
+            client.set_state(PgWireConnectionState::CopyInProgress(!describe));
+            copy::send_copy_in_response(client, response).await
+        }
         _ => Err(SqlError::new(code::INTERNAL, "an answer of another kind").into()),
+    }
+}
+
+#[async_trait]
+impl CopyHandler for Handler {
+    async fn on_copy_data<C>(&self, client: &mut C, data: CopyData) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let session = session(client);
+        let mut copied = session.copied.lock();
+        let Some(open) = copied.as_mut() else { return Ok(()) };
+        if open.bytes.len() + data.data.len() > BYTES_MAX {
+            // The rest is not kept; the end says so.
+            open.is_too_long = true;
+            open.bytes = Vec::new();
+        }
+        if !open.is_too_long {
+            open.bytes.extend_from_slice(&data.data);
+        }
+        Ok(())
+    }
+
+    async fn on_copy_done<C>(&self, client: &mut C, _: CopyDone) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let session = session(client);
+        let copied = session.copied.lock().take();
+        let copied = copied.ok_or_else(|| SqlError::new(code::PROTOCOL, "no COPY is under way"))?;
+        if copied.is_too_long {
+            let message =
+                format!("COPY sent more than {BYTES_MAX} bytes, more than one transaction holds");
+            let error = SqlError::new(code::LIMIT_EXCEEDED, message);
+            return Err(error.hint("copy in smaller pieces").into());
+        }
+        let mut patience = self.patience(client).await;
+        let order = Order::Copied(&copied);
+        let done = session.write(&self.engine, &mut patience, order).await?;
+        let tag = Tag::new("COPY").with_rows(done.rows.unwrap_or(0));
+        send_execution_response(client, tag).await
+    }
+
+    async fn on_copy_fail<C>(&self, client: &mut C, fail: CopyFail) -> PgWireError
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        *session(client).copied.lock() = None;
+        SqlError::canceled(&format!("the client's end of COPY: {}", fail.message)).into()
     }
 }
 
@@ -450,7 +525,9 @@ impl ExtendedQueryHandler for Handler {
                 response => {
                     *state = PortalExecutionState::Finished;
                     respond(client, response, false).await?;
-                    client.set_state(PgWireConnectionState::ReadyForQuery);
+                    if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
+                        client.set_state(PgWireConnectionState::ReadyForQuery);
+                    }
                     return Ok(());
                 }
             }

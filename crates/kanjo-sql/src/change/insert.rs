@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Values by column of the statement; nothing: DEFAULT.
-type Given = Vec<Option<Value>>;
+pub(super) type Given = Vec<Option<Value>>;
 
 pub(super) async fn insert(work: &mut Work<'_>, insert: Insert) -> Result<Outcome, SqlError> {
     let TableObject::TableName(name) = &insert.table else {
@@ -157,7 +157,7 @@ pub(super) fn of_column(error: SqlError, name: &str) -> SqlError {
 }
 
 /// Whole rows: defaults and numbers where nothing is given.
-fn completed(
+pub(super) fn completed(
     work: &Work<'_>,
     relation: &Relation,
     columns: &[u16],

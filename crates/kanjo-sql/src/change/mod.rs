@@ -6,6 +6,7 @@
 //! ledger's, when the transaction commits.
 
 mod conflict;
+pub(crate) mod copied;
 mod delete;
 mod follow;
 mod identity;
@@ -181,7 +182,7 @@ pub(crate) fn query(select: Box<Select>) -> Result<Statement, SqlError> {
 }
 
 /// A column of a table, both in quotes.
-fn column_of(table: &str, column: &str) -> Expr {
+pub(crate) fn column_of(table: &str, column: &str) -> Expr {
     Expr::CompoundIdentifier(vec![Ident::with_quote('"', table), Ident::with_quote('"', column)])
 }
 
