@@ -5,8 +5,7 @@ use crate::error::{SqlError, code};
 use crate::patience::Patience;
 use crate::session::{Done, Order, Session};
 use crate::shortcut::Shortcut;
-use crate::statement::Ask;
-use crate::tables::relation::RelationProvider;
+use crate::statement::{Ask, Setting};
 use crate::tables::scan::Scope;
 use crate::transaction::Transaction;
 use crate::wire::{Handler, session};
@@ -14,8 +13,6 @@ use crate::{copy, encode};
 use crate::{describe, params};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::source_as_provider;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -27,8 +24,8 @@ use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::copy::CopyData;
 use pgwire::messages::data::DataRow;
 use pgwire::messages::response::TransactionStatus;
-use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What was prepared.
 #[derive(Clone)]
@@ -39,6 +36,8 @@ pub(crate) struct Prepared {
     shortcut: Option<Arc<Shortcut>>,
     /// Tables of users that the plan reads, as they were.
     tables: Vec<(RelationId, Hash)>,
+    /// Was it planned with definitions that were not on the ledger?
+    is_drafted: bool,
     /// What a change answers with.
     pub returned: Option<SchemaRef>,
     pub parameters: Vec<Type>,
@@ -51,9 +50,24 @@ impl Prepared {
             plan: None,
             shortcut: None,
             tables: Vec::new(),
+            is_drafted: false,
             returned: None,
             parameters: Vec::new(),
         }
+    }
+
+    /// Are the tables of its plan still what they were?
+    fn is_current(&self, scope: &Scope) -> bool {
+        let same = |(number, hash): &(RelationId, Hash)| {
+            scope.catalog.get(*number).is_some_and(|relation| relation.hash == *hash)
+        };
+        let drafted = self.is_drafted || !scope.drafts.relations.is_empty();
+        // A plan that is used again has read its definitions again.
+        if let Some(reads) = &scope.reads {
+            let mut reads = reads.lock();
+            self.tables.iter().for_each(|(number, _)| reads.relation(*number));
+        }
+        !drafted && self.tables.iter().all(same)
     }
 }
 
@@ -79,17 +93,18 @@ impl Handler {
             Ask::Change(statement) => {
                 let mut statement = statement.as_ref().clone();
                 params::fill(&mut statement, &parameters)?;
-                let done =
-                    session.write(&self.engine, patience, Order::Statement(&statement)).await?;
-                changed(done, format)
+                let order = Order::Statement(&statement);
+                let respond = |done| changed(done, prepared.returned.as_ref(), format);
+                session.write(&self.engine, patience, order, respond).await
             }
             Ask::Copy(plan) if plan.out => self.copy_out(&session, patience, plan).await,
             Ask::Copy(plan) => self.copy_in(&session, plan).await,
             Ask::Show(name) => show(name, &session, format),
-            Ask::Set => Ok(Response::Execution(Tag::new("SET"))),
+            Ask::Set(setting) => set(&session, *setting),
             Ask::Begin { read_only } => {
                 let mut open = session.transaction.lock();
-                open.get_or_insert_with(|| Transaction::new(*read_only));
+                let read_only = *read_only || session.reads_only.load(Ordering::Relaxed);
+                open.get_or_insert_with(|| Transaction::new(read_only));
                 Ok(Response::TransactionStart(Tag::new("BEGIN")))
             }
             Ask::Commit if !failed => {
@@ -133,7 +148,7 @@ impl Handler {
         let fields = Arc::new(encode::fields(plan.schema().as_arrow(), format)?);
         if let Some(shortcut) = &prepared.shortcut {
             let scope = patience.within(session.scope(&self.engine)).await?;
-            if is_current(&prepared.tables, &scope)
+            if prepared.is_current(&scope)
                 && let Some(batch) = shortcut.read(&scope, &parameters)?
             {
                 let rows = encode::rows(&batch, &fields)?;
@@ -143,7 +158,7 @@ impl Handler {
         }
         let work = async {
             let scope = session.scope(&self.engine).await?;
-            let plan = match is_current(&prepared.tables, &scope) {
+            let plan = match prepared.is_current(&scope) {
                 true => plan.as_ref().clone(),
                 false => {
                     let new = self.engine.plan(&scope, statement.as_ref().clone()).await?;
@@ -215,7 +230,8 @@ impl Handler {
                 let statement = statement.as_ref().clone();
                 let scope = session.scope(&self.engine).await?;
                 let plan = patience.within(self.engine.plan(&scope, statement)).await?;
-                prepared.tables = tables_of(&plan)?;
+                prepared.tables = scope.resolved.lock().iter().copied().collect();
+                prepared.is_drafted = !scope.drafts.relations.is_empty();
                 prepared.shortcut = Shortcut::of(&plan).map(Arc::new);
                 prepared.plan = Some(Arc::new(plan));
             }
@@ -229,29 +245,6 @@ impl Handler {
         }
         Ok(prepared)
     }
-}
-
-/// Tables of users that a plan reads.
-fn tables_of(plan: &LogicalPlan) -> Result<Vec<(RelationId, Hash)>, SqlError> {
-    let mut found = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(provider) = source_as_provider(&scan.source)
-            && let Some(table) = (provider.as_ref() as &dyn Any).downcast_ref::<RelationProvider>()
-        {
-            found.push((table.relation.record.number, table.relation.hash));
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
-}
-
-/// Are the tables of a plan still what they were?
-fn is_current(tables: &[(RelationId, Hash)], scope: &Scope) -> bool {
-    scope.drafts.relations.is_empty()
-        && tables.iter().all(|(number, hash)| {
-            scope.catalog.get(*number).is_some_and(|relation| relation.hash == *hash)
-        })
 }
 
 fn in_transaction<T>(
@@ -269,7 +262,11 @@ fn in_transaction<T>(
 }
 
 /// The answer to a statement that changed something.
-fn changed(done: Done, format: Option<&Format>) -> Result<Response, SqlError> {
+fn changed(
+    done: Done,
+    described: Option<&SchemaRef>,
+    format: Option<&Format>,
+) -> Result<Response, SqlError> {
     let tag = match done.tag {
         "INSERT" => "INSERT 0",
         tag => tag,
@@ -281,6 +278,10 @@ fn changed(done: Done, format: Option<&Format>) -> Result<Response, SqlError> {
             None => tag,
         }));
     };
+    if described.is_some_and(|described| described.fields() != returned.schema.fields()) {
+        let message = "cached plan must not change result type";
+        return Err(SqlError::not_supported(message).hint("prepare it again"));
+    }
     let fields = Arc::new(encode::fields(&returned.schema, format)?);
     let mut rows = Vec::new();
     for batch in &returned.batches {
@@ -308,6 +309,23 @@ fn rows(
     chunks.try_flatten()
 }
 
+/// Changes a setting of the session, or of its transaction.
+fn set(session: &Session, setting: Setting) -> Result<Response, SqlError> {
+    match setting {
+        Setting::Nothing => {}
+        Setting::SessionReadOnly(read_only) => {
+            session.reads_only.store(read_only, Ordering::Relaxed);
+        }
+        Setting::TransactionReadOnly => {
+            in_transaction(session, "SET TRANSACTION", |open| {
+                open.read_only = true;
+                Ok(())
+            })?;
+        }
+    }
+    Ok(Response::Execution(Tag::new("SET")))
+}
+
 /// The value of a setting, as a row.
 fn show(name: &str, session: &Session, format: Option<&Format>) -> Result<Response, SqlError> {
     let last = session.last().map(|id| id.to_string()).unwrap_or_default();
@@ -316,6 +334,11 @@ fn show(name: &str, session: &Session, format: Option<&Format>) -> Result<Respon
         "transaction_isolation"
         | "transaction_isolation_level"
         | "default_transaction_isolation" => "serializable",
+        "default_transaction_read_only" | "transaction_read_only"
+            if session.reads_only.load(Ordering::Relaxed) =>
+        {
+            "on"
+        }
         "default_transaction_read_only" | "transaction_read_only" => "off",
         "server_version" => "15.0",
         "server_version_num" => "150000",

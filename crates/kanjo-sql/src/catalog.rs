@@ -8,6 +8,7 @@ use kanjo_types::record::{Record, RowKey, Table};
 use kanjo_types::relation::{RelationKind, RelationRecord};
 use kanjo_types::{RelationId, UserId};
 use kanjo_view::{Content, Snapshot};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -93,6 +94,24 @@ impl Catalog {
                 Err(SqlError::new("42809", message))
             }
         }
+    }
+}
+
+/// The relations of the height that was asked for last.
+#[derive(Default)]
+pub(crate) struct Catalogs(Mutex<Option<(u64, Arc<Catalog>)>>);
+
+impl Catalogs {
+    pub(crate) fn at(&self, snapshot: &Snapshot) -> Result<Arc<Catalog>, SqlError> {
+        let height = snapshot.height();
+        if let Some((of, known)) = self.0.lock().as_ref()
+            && *of == height
+        {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(Catalog::read(snapshot, &Drafts::default())?);
+        *self.0.lock() = Some((height, Arc::clone(&read)));
+        Ok(read)
     }
 }
 

@@ -157,7 +157,7 @@ async fn schema(
     let mut scope = scope.as_ref().clone();
     if let Some(definition) = relation.record.table() {
         let empty = MemTable::try_new(cells::schema(definition), vec![vec![]])?;
-        scope.brought.insert(alias.to_owned(), Arc::new(empty));
+        scope.brought.insert(returning::WRITTEN.to_owned(), Arc::new(empty));
     }
     let plan = engine.plan(&Arc::new(scope), returning::query(alias, items)?).await?;
     Ok(Arc::new(plan.schema().as_arrow().clone()))

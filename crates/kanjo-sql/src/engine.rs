@@ -1,9 +1,9 @@
 //! Plans and runs queries, each on a snapshot of its own and within its limits.
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Catalogs};
 use crate::change::Numbers;
 use crate::checked::{self, CheckedArithmetic};
-use crate::error::SqlError;
+use crate::error::{SqlError, code};
 use crate::limits::{Limits, StatementPool};
 use crate::patience::Yielding;
 use crate::roles::Roles;
@@ -16,6 +16,7 @@ use datafusion::catalog::{
     CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
 };
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -50,6 +51,7 @@ pub(crate) struct Engine {
     fixed: Arc<MemoryCatalogProvider>,
     view: Arc<View>,
     log: Arc<dyn LogSource>,
+    catalogs: Arc<Catalogs>,
     memory: Arc<dyn MemoryPool>,
     /// Where transactions are submitted.
     pub client: Option<Arc<Client>>,
@@ -113,8 +115,13 @@ impl Engine {
         setup_pg_catalog(&context, DATABASE, EmptyContextProvider)
             .map_err(|error| SqlError::from(*error))?;
         let base = Arc::new(context.state());
-        let newest_of =
-            Newest { view: Arc::clone(&view), log: Arc::clone(&log), base: Arc::clone(&base) };
+        let relations = Arc::<Catalogs>::default();
+        let newest_of = Newest {
+            catalogs: Arc::clone(&relations),
+            view: Arc::clone(&view),
+            log: Arc::clone(&log),
+            base: Arc::clone(&base),
+        };
         let _ = newest.0.set(Box::new(newest_of));
         let compatible = PostgresCompatibilityParser::new();
         let numbers = Numbers::default();
@@ -123,6 +130,7 @@ impl Engine {
             fixed,
             view,
             log,
+            catalogs: relations,
             memory,
             client,
             chain,
@@ -155,9 +163,22 @@ impl Engine {
         reads: Option<Arc<Mutex<Reads>>>,
         user: Option<UserId>,
     ) -> Result<Scope, SqlError> {
-        let catalog = Arc::new(Catalog::read(&snapshot, &drafts)?);
+        let catalog = self.catalog(&snapshot, &drafts)?;
         let (log, brought) = (Arc::clone(&self.log), BTreeMap::new());
-        Ok(Scope { snapshot, log, drafts, reads, catalog, user, enforce: true, brought })
+        let resolved = Arc::default();
+        Ok(Scope { snapshot, log, drafts, reads, catalog, user, enforce: true, brought, resolved })
+    }
+
+    /// The relations of a snapshot; those of a height are read once.
+    pub(crate) fn catalog(
+        &self,
+        snapshot: &Snapshot,
+        drafts: &Drafts,
+    ) -> Result<Arc<Catalog>, SqlError> {
+        if !drafts.relations.is_empty() {
+            return Ok(Arc::new(Catalog::read(snapshot, drafts)?));
+        }
+        self.catalogs.at(snapshot)
     }
 
     /// For one statement.
@@ -168,7 +189,10 @@ impl Engine {
             .with_memory_pool(Arc::new(pool))
             .build_arc()?;
         let state = session_state(&self.base, &self.fixed, scope, 0)?;
-        Ok(SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build())
+        let mut state =
+            SessionStateBuilder::new_from_existing(state).with_runtime_env(runtime).build();
+        state.mark_start_execution();
+        Ok(state)
     }
 
     /// The plan of a query, parameters still open.
@@ -187,6 +211,7 @@ impl Engine {
         options
             .verify_plan(&plan)
             .map_err(|error| SqlError::not_supported(error.strip_backtrace()))?;
+        bound(&plan)?;
         Ok(plan)
     }
 
@@ -202,7 +227,6 @@ impl Engine {
             false => plan.with_param_values(ParamValues::from(parameters))?,
         };
         let session = self.session(scope)?;
-        let plan = session.optimize(&plan)?;
         let plan = session.create_physical_plan(&plan).await?;
         Ok(execute_stream(plan, session.task_ctx())?)
     }
@@ -215,8 +239,50 @@ impl Engine {
     ) -> Result<Vec<RecordBatch>, SqlError> {
         let plan = self.plan(scope, statement).await?;
         let batches = self.run(scope, plan, Vec::new()).await?;
-        Ok(batches.try_collect().await?)
+        self.collect(batches).await
     }
+
+    /// All rows of a stream, within the memory of a statement.
+    pub(crate) async fn collect(
+        &self,
+        mut batches: SendableRecordBatchStream,
+    ) -> Result<Vec<RecordBatch>, SqlError> {
+        let mut left = GATHERED_BYTES_MAX;
+        let mut all = Vec::new();
+        while let Some(batch) = batches.try_next().await? {
+            left = left.checked_sub(batch.get_array_memory_size()).ok_or_else(|| {
+                let message = format!(
+                    "the statement changes or returns more than {GATHERED_BYTES_MAX} bytes"
+                );
+                SqlError::new(code::LIMIT_EXCEEDED, message).hint("do it in smaller pieces")
+            })?;
+            all.push(batch);
+        }
+        Ok(all)
+    }
+}
+
+/// A plan has no more nodes than this: names that stand for queries multiply when they are used twice.
+const NODES_MAX: usize = 4_000;
+/// Bytes of rows that a change works with at one time: many times what a transaction holds.
+const GATHERED_BYTES_MAX: usize = 64 << 20;
+
+/// Refuses plans that would take the optimizer too long: it can't be interrupted.
+fn bound(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut nodes = 0usize;
+    plan.apply_with_subqueries(|_| {
+        nodes += 1;
+        Ok(match nodes > NODES_MAX {
+            true => TreeNodeRecursion::Stop,
+            false => TreeNodeRecursion::Continue,
+        })
+    })?;
+    if nodes > NODES_MAX {
+        let message = format!("the plan of the statement has more than {NODES_MAX} steps");
+        let error = SqlError::new(code::TOO_COMPLEX, message);
+        return Err(error.hint("queries of WITH and views count each time that they are used"));
+    }
+    Ok(())
 }
 
 /// The engine's state with a statement's tables.
@@ -234,11 +300,15 @@ pub(crate) fn session_state(
     let mut config = base.config().clone();
     config.set_extension(Arc::clone(scope));
     let builder = SessionStateBuilder::new_from_existing(base.as_ref().clone());
-    Ok(builder.with_config(config).with_catalog_list(catalogs).build())
+    let mut state = builder.with_config(config).with_catalog_list(catalogs).build();
+    // What `now()` is.
+    state.mark_start_execution();
+    Ok(state)
 }
 
 /// The tables of the newest block, for what describes the database.
 struct Newest {
+    catalogs: Arc<Catalogs>,
     view: Arc<View>,
     log: Arc<dyn LogSource>,
     base: Arc<SessionState>,
@@ -248,7 +318,7 @@ impl Source for Newest {
     fn scope(&self) -> Result<Arc<Scope>, SqlError> {
         let snapshot = Arc::new(self.view.snapshot()?);
         let drafts = Arc::<Drafts>::default();
-        let catalog = Arc::new(Catalog::read(&snapshot, &drafts)?);
+        let catalog = self.catalogs.at(&snapshot)?;
         Ok(Arc::new(Scope {
             snapshot,
             log: Arc::clone(&self.log),
@@ -258,6 +328,7 @@ impl Source for Newest {
             user: None,
             enforce: false,
             brought: BTreeMap::new(),
+            resolved: Arc::default(),
         }))
     }
 

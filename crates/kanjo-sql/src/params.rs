@@ -176,18 +176,40 @@ fn from_text(of: &Type, bytes: &[u8]) -> Result<ScalarValue, SqlError> {
     })
 }
 
-/// A decimal number with as many places as its text has.
+/// A decimal number with as many places as its text has, an exponent brought into it.
 fn decimal(text: &str) -> Option<ScalarValue> {
+    let (text, exponent) = match text.split_once(['e', 'E']) {
+        Some((text, exponent)) => (text, exponent.parse::<i16>().ok()?),
+        None => (text, 0),
+    };
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let places = i8::try_from(fraction.len()).ok().filter(|places| *places <= 38)?;
-    let digits = whole.trim_start_matches(['-', '+']).len() + fraction.len();
-    let joined = format!("{}{fraction}", whole.strip_prefix('+').unwrap_or(whole));
-    if digits == 0 || digits > 76 || fraction.contains(['-', '+']) {
+    let negative = whole.starts_with('-');
+    let whole = whole.strip_prefix(['+', '-']).unwrap_or(whole);
+    let mut digits = format!("{whole}{fraction}");
+    if digits.is_empty()
+        || digits.len() > 256
+        || !digits.bytes().all(|digit| digit.is_ascii_digit())
+    {
         return None;
     }
-    match joined.parse::<i128>() {
-        Ok(number) if digits <= 38 => Some(ScalarValue::Decimal128(Some(number), 38, places)),
-        _ => Some(ScalarValue::Decimal256(i256::from_string(&joined), 76, places)),
+    let mut places = i16::try_from(fraction.len()).ok()?.checked_sub(exponent)?;
+    if places < 0 {
+        if digits.len() + usize::from(places.unsigned_abs()) > 256 {
+            return None;
+        }
+        digits.extend(std::iter::repeat_n('0', usize::from(places.unsigned_abs())));
+        places = 0;
+    }
+    let digits = digits.trim_start_matches('0');
+    let digits = if digits.is_empty() { "0" } else { digits };
+    let places = i8::try_from(places).ok().filter(|places| *places <= 38)?;
+    let signed = if negative { format!("-{digits}") } else { digits.to_owned() };
+    match signed.parse::<i128>() {
+        Ok(number) if digits.len() <= 38 => Some(ScalarValue::Decimal128(Some(number), 38, places)),
+        _ if digits.len() <= 76 => {
+            Some(ScalarValue::Decimal256(Some(i256::from_string(&signed)?), 76, places))
+        }
+        _ => None,
     }
 }
 
@@ -306,12 +328,19 @@ mod tests {
     }
 
     #[test]
+    fn a_numeric_text_may_have_an_exponent() {
+        let of = |text: &str| value(&Type::NUMERIC, Some(text.as_bytes()), false).unwrap();
+        assert_eq!(of("1E+5"), ScalarValue::Decimal128(Some(100_000), 38, 0));
+        assert_eq!(of("-12.5e-1"), ScalarValue::Decimal128(Some(-125), 38, 2));
+    }
+
+    #[test]
     fn what_is_no_value_is_refused() {
         assert_eq!(value(&Type::INT8, Some(b"12x"), false).unwrap_err().code, code::BAD_TEXT);
         assert_eq!(value(&Type::INT8, Some(b"12"), true).unwrap_err().code, "22P03");
-        for bad in ["", "-", "1-2", "1.-2", "abc", "."] {
+        for bad in ["", "-", "1-2", "1.-2", "abc", ".", "NaN", "1e", "1e99999", "1.2.3", "--1"] {
             let read = value(&Type::NUMERIC, Some(bad.as_bytes()), false);
-            assert!(read.is_err() || read == Ok(ScalarValue::Decimal256(None, 76, 0)), "{bad}");
+            assert!(read.is_err(), "{bad}: {read:?}");
         }
     }
 }

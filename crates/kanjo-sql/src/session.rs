@@ -15,13 +15,14 @@ use datafusion::sql::sqlparser::ast::Statement;
 use kanjo_api::SubmitOutcome;
 use kanjo_client::{ClientError, Draft, DraftError, now_ms};
 use kanjo_types::outcome::ResultCode;
+use kanjo_types::relation::{RelationChange, RelationKind};
 use kanjo_types::transaction::{Operation, SignedTransaction};
 use kanjo_types::{TransactionId, UserId};
 use kanjo_view::Snapshot;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How often a statement of its own is planned again when others were faster.
 const ATTEMPTS_MAX: u32 = 20;
@@ -45,6 +46,10 @@ pub(crate) struct Session {
     last: Mutex<Option<TransactionId>>,
     /// What the client is to be told beside the answer.
     pub notices: Mutex<Vec<String>>,
+    /// Do its transactions only read, unless they say otherwise?
+    pub reads_only: AtomicBool,
+    /// Portals that are open.
+    pub portals: Mutex<BTreeSet<String>>,
     /// A COPY FROM under way.
     pub copied: Mutex<Option<Copied>>,
 }
@@ -87,12 +92,15 @@ impl Session {
     }
 
     /// Does a statement that changes something, in the open transaction or in one of its own.
-    pub(crate) async fn write(
+    ///
+    /// `respond` makes the answer; what it refuses is not committed.
+    pub(crate) async fn write<T>(
         &self,
         engine: &Arc<Engine>,
         patience: &mut Patience,
         order: Order<'_>,
-    ) -> Result<Done, SqlError> {
+        respond: impl Fn(Done) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         let open = self.transaction.lock().take();
         if let Some(mut open) = open {
             let work = async {
@@ -105,25 +113,28 @@ impl Session {
             // What fails here, or is given up, leaves a transaction that can only be rolled back.
             let done = patience.within(work).await;
             *self.transaction.lock() = Some(open);
-            return done;
+            return respond(done?);
         }
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let mut own = Transaction::new(false);
+            let mut own = Transaction::new(self.reads_only.load(Ordering::Relaxed));
             let work = async {
                 let height = self.height.load(Ordering::Relaxed);
                 own.snapshot = Some(engine.snapshot(height).await?);
                 self.apply(engine, &mut own, order).await
             };
             let done = patience.within(work).await?;
+            let numbered = done.numbered;
+            let answer = respond(done)?;
             // Not given up any more: it may be final already.
-            match self.commit(engine, own).await {
-                Ok(()) => return Ok(done),
-                Err(error) if attempt < ATTEMPTS_MAX && may_repeat(&error, &done) => {
+            match self.submit(engine, own).await {
+                Ok(()) => return Ok(answer),
+                Err(failed) if attempt < ATTEMPTS_MAX && failed.may_repeat(numbered) => {
                     engine.numbers.forget_all();
+                    self.notices.lock().clear();
                 }
-                Err(error) => return Err(error),
+                Err(failed) => return Err(failed.error),
             }
         }
     }
@@ -150,6 +161,13 @@ impl Session {
             && let Some(defined) = define::plan(statement, &known)
         {
             let defined = defined?;
+            for change in &defined.changes {
+                if let RelationChange::Create { kind: RelationKind::View(query), .. } =
+                    &change.change
+                {
+                    self.check_view(engine, &scope, query).await?;
+                }
+            }
             let drafts = Arc::make_mut(&mut open.drafts);
             for change in defined.changes {
                 drafts.define(&scope.catalog, user, change)?;
@@ -181,6 +199,17 @@ impl Session {
         done
     }
 
+    /// A view that can't be planned is not made.
+    async fn check_view(
+        &self,
+        engine: &Engine,
+        scope: &Scope,
+        query: &str,
+    ) -> Result<(), SqlError> {
+        let scope = Arc::new(scope.clone());
+        engine.plan(&scope, change::statement(query)?).await.map(|_| ())
+    }
+
     fn no_user(&self, engine: &Engine) -> SqlError {
         let role = self.role.lock();
         let message =
@@ -199,9 +228,13 @@ impl Session {
         engine: &Arc<Engine>,
         open: Transaction,
     ) -> Result<(), SqlError> {
+        self.submit(engine, open).await.map_err(|failed| failed.error)
+    }
+
+    async fn submit(&self, engine: &Arc<Engine>, open: Transaction) -> Result<(), Failed> {
         let Transaction { snapshot, drafts, reads, .. } = open;
         let Some(snapshot) = snapshot.filter(|_| !drafts.is_empty()) else { return Ok(()) };
-        let catalog = Catalog::read(&snapshot, &drafts)?;
+        let catalog = engine.catalog(&snapshot, &drafts)?;
         let conditions = reads.lock().conditions(&snapshot, &drafts, &catalog)?;
         let mut operations: Vec<Operation> =
             conditions.into_iter().map(|condition| Operation::Require { condition }).collect();
@@ -234,9 +267,25 @@ impl Session {
     }
 }
 
-/// May a statement of its own be planned again after this?
-fn may_repeat(error: &SqlError, done: &Done) -> bool {
-    error.code == "40001" || done.numbered && error.code == "23505"
+/// A transaction that is not on the ledger, or is there as a failed one.
+struct Failed {
+    error: SqlError,
+    /// What the ledger said.
+    result: Option<ResultCode>,
+}
+
+impl From<SqlError> for Failed {
+    fn from(error: SqlError) -> Self {
+        Self { error, result: None }
+    }
+}
+
+impl Failed {
+    /// May a statement of its own be planned again after this? A row with a number that another node
+    /// has taken gets another number.
+    fn may_repeat(&self, numbered: bool) -> bool {
+        self.error.code == "40001" || numbered && self.result == Some(ResultCode::RowExists)
+    }
 }
 
 async fn submit(
@@ -244,7 +293,7 @@ async fn submit(
     signed: SignedTransaction,
     drafts: &Drafts,
     catalog: &Catalog,
-) -> Result<(u64, TransactionId), SqlError> {
+) -> Result<(u64, TransactionId), Failed> {
     let client = engine
         .client
         .clone()
@@ -255,20 +304,32 @@ async fn submit(
     let submitted = submitted.map_err(|error| SqlError::new(code::INTERNAL, error.to_string()))?;
     match submitted {
         Ok(SubmitOutcome::Recorded { height, result: ResultCode::Ok, .. }) => Ok((height, id)),
-        Ok(SubmitOutcome::Recorded { result, .. }) => Err(refused(result, drafts, catalog)),
+        Ok(SubmitOutcome::Recorded { result, .. }) => {
+            Err(Failed { error: refused(result, drafts, catalog), result: Some(result) })
+        }
         Ok(SubmitOutcome::Refused { refusal, field }) => {
             let message = format!("the ledger did not take the transaction: {refusal} ({field})");
-            Err(SqlError::new(code::UNAVAILABLE, message))
+            Err(SqlError::new(code::UNAVAILABLE, message).into())
         }
-        Err(error @ (ClientError::Timeout { .. } | ClientError::Unreachable { .. })) => {
-            let message = format!("what became of the transaction is not known: {error}");
-            let hint = format!("look for it: SELECT * FROM transactions WHERE id = '{id}'");
-            Err(SqlError::new("08007", message).hint(hint))
+        Err(error) if was_not_taken(&error) => {
+            let message = format!("the ledger did not take the transaction: {error}");
+            Err(SqlError::new(code::UNAVAILABLE, message).into())
         }
         Err(error) => {
-            let message = format!("the ledger did not take the transaction: {error}");
-            Err(SqlError::new(code::UNAVAILABLE, message))
+            let message = format!("what became of the transaction is not known: {error}");
+            let hint = format!("look for it: SELECT * FROM transactions WHERE id = '{id}'");
+            Err(SqlError::new("08007", message).hint(hint).into())
         }
+    }
+}
+
+/// Is it certain that nothing was taken? A node that said no, and not that it can't tell any more, or
+/// can't find what it has taken before.
+fn was_not_taken(error: &ClientError) -> bool {
+    match error {
+        ClientError::Refused { status, body } => *status != 404 && body.code != "outcome_unknown",
+        ClientError::BadUrl { .. } => true,
+        _ => false,
     }
 }
 

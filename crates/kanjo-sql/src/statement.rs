@@ -16,6 +16,14 @@ use kanjo_types::{RelationId, UserId};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+/// A setting that means something here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Setting {
+    Nothing,
+    SessionReadOnly(bool),
+    TransactionReadOnly,
+}
+
 /// What a statement asks for.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
@@ -23,8 +31,7 @@ pub(crate) enum Ask {
     Query(Box<Statement>),
     /// The value of a setting.
     Show(String),
-    /// Changes a setting of the session: taken, and without effect.
-    Set,
+    Set(Setting),
     /// Changes rows, defines something, or pays.
     Change(Box<Statement>),
     /// Rows from the client, or to it.
@@ -82,7 +89,7 @@ fn too_deep() -> SqlError {
 }
 
 /// Refuses what would take the parser or the planner too much, before either sees it.
-fn bound(text: &str, limits: &Limits) -> Result<(), SqlError> {
+pub(crate) fn bound(text: &str, limits: &Limits) -> Result<(), SqlError> {
     if text.len() > limits.statement_bytes_max {
         let message = format!(
             "the statement has {} bytes; at most {} are taken",
@@ -303,7 +310,7 @@ fn ask(statement: Statement) -> Result<Ask, SqlError> {
                 variable.iter().map(|part| part.value.to_lowercase()).collect();
             Ok(Ask::Show(names.join("_")))
         }
-        Statement::Set(_) => Ok(Ask::Set),
+        Statement::Set(_) => setting(&statement.to_string()).map(Ask::Set),
         Statement::StartTransaction { modes, .. } => {
             let read_only = TransactionMode::AccessMode(TransactionAccessMode::ReadOnly);
             Ok(Ask::Begin { read_only: modes.contains(&read_only) })
@@ -330,6 +337,60 @@ fn ask(statement: Statement) -> Result<Ask, SqlError> {
         Statement::Discard { .. } => Ok(Ask::Discard("DISCARD ALL")),
         Statement::Deallocate { .. } => Ok(Ask::Discard("DEALLOCATE")),
         other => Err(refused(&verb(other))),
+    }
+}
+
+/// What SET says. Most settings mean nothing here and are taken without effect, because drivers send
+/// them; what would make a difference is done, or refused.
+fn setting(text: &str) -> Result<Setting, SqlError> {
+    let text = text.to_lowercase();
+    let words: Vec<&str> = text
+        .split(|letter: char| letter.is_whitespace() || letter == '=' || letter == ',')
+        .filter(|word| !word.is_empty())
+        .collect();
+    let has = |pair: [&str; 2]| words.windows(2).any(|found| found == pair);
+    let refuse = |what: &str, hint: &str| Err(SqlError::not_supported(what).hint(hint));
+    match words.as_slice() {
+        ["set", "role", ..] | ["set", "session" | "local", "role", ..] => {
+            refuse("SET ROLE is not supported", "connect under the name of the role")
+        }
+        ["set", "session", "authorization", ..] => refuse(
+            "SET SESSION AUTHORIZATION is not supported",
+            "connect under the name of the role",
+        ),
+        ["set", "transaction", ..] if has(["read", "only"]) => Ok(Setting::TransactionReadOnly),
+        ["set", "session", "characteristics", ..] if has(["read", "only"]) => {
+            Ok(Setting::SessionReadOnly(true))
+        }
+        ["set", "session", "characteristics", ..] if has(["read", "write"]) => {
+            Ok(Setting::SessionReadOnly(false))
+        }
+        [.., "default_transaction_read_only", value]
+        | [.., "default_transaction_read_only", "to", value] => {
+            let on = matches!(value.trim_matches('\''), "on" | "true" | "1" | "yes");
+            Ok(Setting::SessionReadOnly(on))
+        }
+        [_, rest @ ..] if rest.contains(&"search_path") => {
+            let known = [
+                "session",
+                "local",
+                "search_path",
+                "to",
+                "public",
+                "$user",
+                "pg_catalog",
+                "default",
+            ];
+            let plain = |word: &&str| known.contains(&word.trim_matches(['\'', '"']));
+            match rest.iter().all(plain) {
+                true => Ok(Setting::Nothing),
+                false => refuse(
+                    "a search_path other than public is not supported",
+                    "write the schema in front of names: shop.orders",
+                ),
+            }
+        }
+        _ => Ok(Setting::Nothing),
     }
 }
 
@@ -386,5 +447,27 @@ fn verb(statement: &Statement) -> String {
         }
         Some(_) => words.join(" "),
         None => "this statement".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_would_make_a_difference_are_not_ignored() {
+        let of = |text: &str| setting(text).map_err(|error| error.code.into_owned());
+        assert_eq!(of("SET client_min_messages = warning"), Ok(Setting::Nothing));
+        assert_eq!(of("SET search_path = public, \"$user\""), Ok(Setting::Nothing));
+        assert_eq!(of("SET TRANSACTION READ ONLY"), Ok(Setting::TransactionReadOnly));
+        let session = "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY";
+        assert_eq!(of(session), Ok(Setting::SessionReadOnly(true)));
+        assert_eq!(
+            of("SET default_transaction_read_only = on"),
+            Ok(Setting::SessionReadOnly(true))
+        );
+        for refused in ["SET ROLE bob", "SET SESSION AUTHORIZATION bob", "SET search_path = shop"] {
+            assert_eq!(of(refused), Err("0A000".to_owned()), "{refused}");
+        }
     }
 }

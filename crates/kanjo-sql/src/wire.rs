@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::{SqlError, code};
 use crate::params;
 use crate::patience::Patience;
-use crate::session::{Order, Session};
+use crate::session::{Done, Order, Session};
 use crate::statement::{self, Ask};
 use crate::transaction::Transaction;
 use async_trait::async_trait;
@@ -34,7 +34,7 @@ use pgwire::api::{
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
 use pgwire::messages::extendedquery::{
-    Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
+    Bind, BindComplete, Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
     TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
@@ -199,9 +199,12 @@ impl SimpleQueryHandler for Handler {
 fn is_one_transaction(asks: &[Ask]) -> bool {
     asks.len() > 1
         && asks.iter().any(|ask| matches!(ask, Ask::Change(_)))
-        && asks
-            .iter()
-            .all(|ask| matches!(ask, Ask::Change(_) | Ask::Query(_) | Ask::Show(_) | Ask::Set))
+        && asks.iter().all(|ask| {
+            matches!(
+                ask,
+                Ask::Change(_) | Ask::Query(_) | Ask::Show(_) | Ask::Set(_) | Ask::Discard(_)
+            )
+        })
 }
 
 impl Handler {
@@ -297,8 +300,8 @@ impl CopyHandler for Handler {
         }
         let mut patience = self.patience(client).await;
         let order = Order::Copied(&copied);
-        let done = session.write(&self.engine, &mut patience, order).await?;
-        let tag = Tag::new("COPY").with_rows(done.rows.unwrap_or(0));
+        let respond = |done: Done| Ok(Tag::new("COPY").with_rows(done.rows.unwrap_or(0)));
+        let tag = session.write(&self.engine, &mut patience, order, respond).await?;
         send_execution_response(client, tag).await
     }
 
@@ -382,6 +385,9 @@ impl QueryParser for Handler {
     }
 }
 
+/// Most portals of a connection.
+const PORTALS_MAX: usize = 64;
+
 /// Most parameters, as in PostgreSQL's protocol.
 const PARAMETERS_MAX: usize = 65_535;
 
@@ -458,6 +464,7 @@ impl ExtendedQueryHandler for Handler {
             Ok(None) => client.portal_store().put_empty_statement(&name),
             Err(error) => {
                 session(client).prepared.lock().remove(&name);
+                client.portal_store().rm_statement(&name);
                 return Err(error);
             }
         }
@@ -483,10 +490,52 @@ impl ExtendedQueryHandler for Handler {
                 session(client).prepared.lock().remove(name);
                 client.portal_store().rm_statement(name);
             }
-            _ => client.portal_store().rm_portal(name),
+            _ => {
+                session(client).portals.lock().remove(name);
+                client.portal_store().rm_portal(name);
+            }
         }
         let closed = PgWireBackendMessage::CloseComplete(CloseComplete::new());
         futures_util::SinkExt::send(client, closed).await?;
+        Ok(())
+    }
+
+    /// As the trait's, and no more portals than allowed.
+    async fn on_bind<C>(&self, client: &mut C, message: Bind) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        use pgwire::api::store::Entry;
+        let statement_name = message.statement_name.as_deref().unwrap_or(DEFAULT_NAME);
+        let portal_name = message.portal_name.as_deref().unwrap_or(DEFAULT_NAME).to_owned();
+        {
+            let session = session(client);
+            let mut portals = session.portals.lock();
+            if portals.len() >= PORTALS_MAX && !portals.contains(&portal_name) {
+                let message = format!("a connection may hold {PORTALS_MAX} portals");
+                return Err(SqlError::new(code::LIMIT_EXCEEDED, message).into());
+            }
+            portals.insert(portal_name.clone());
+        }
+        match client.portal_store().get_statement(statement_name) {
+            Some(Entry::Value(statement)) => {
+                let portal = Portal::try_new(&message, statement)?;
+                client.portal_store().put_portal(Arc::new(portal));
+            }
+            Some(Entry::Empty) if message.parameters.is_empty() => {
+                client.portal_store().put_empty_portal(&portal_name);
+            }
+            Some(Entry::Empty) => {
+                let message = "bind message supplies parameters, but the statement is empty";
+                return Err(SqlError::new(code::PROTOCOL, message).into());
+            }
+            None => return Err(PgWireError::StatementNotFound(statement_name.to_owned())),
+        }
+        let bound = PgWireBackendMessage::BindComplete(BindComplete::new());
+        futures_util::SinkExt::send(client, bound).await?;
         Ok(())
     }
 
@@ -524,6 +573,11 @@ impl ExtendedQueryHandler for Handler {
                 Response::Query(response) => *state = PortalExecutionState::Suspended(response),
                 response => {
                     *state = PortalExecutionState::Finished;
+                    if matches!(response, Response::TransactionEnd(_)) {
+                        // Portals end with their transaction.
+                        client.portal_store().clear_portals();
+                        session(client).portals.lock().clear();
+                    }
                     respond(client, response, false).await?;
                     if !matches!(client.state(), PgWireConnectionState::CopyInProgress(_)) {
                         client.set_state(PgWireConnectionState::ReadyForQuery);

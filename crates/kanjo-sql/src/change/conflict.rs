@@ -2,7 +2,7 @@
 
 use super::row::{described, key_of};
 use super::update::{Assignments, assigned, assignments};
-use super::{Work, column, column_of, definition, folded, parsed, query, quoted, split};
+use super::{Work, column, column_of, definition, folded, named, parsed, query, quoted, split};
 use crate::define::Relation;
 use crate::error::{SqlError, code};
 use crate::tables::cells::{self, value_at};
@@ -11,9 +11,7 @@ use datafusion::arrow::array::AsArray as _;
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::catalog::{MemTable, TableProvider};
-use datafusion::sql::sqlparser::ast::{
-    ConflictTarget, Expr, OnConflict, OnConflictAction, SelectItem,
-};
+use datafusion::sql::sqlparser::ast::{ConflictTarget, Expr, OnConflict, OnConflictAction};
 use kanjo_types::record::RowKey;
 use kanjo_types::relation::Constraint;
 use kanjo_types::row::{Value, ordered_key};
@@ -22,6 +20,9 @@ use std::sync::Arc;
 
 /// The column that pairs a row with the one in its way.
 const PAIR: &str = "kanjo_pair";
+/// Rows that are there, and those that were to come.
+const THERE: &str = "kanjo_there";
+const NEW: &str = "kanjo_new";
 
 /// What ON CONFLICT says.
 pub(super) struct Plan {
@@ -224,17 +225,18 @@ async fn update(
     let new: Vec<Arc<Vec<Value>>> = pairs.iter().map(|(_, values)| Arc::clone(values)).collect();
     let mut scope = work.scope.as_ref().clone();
     scope.drafts = Arc::clone(&work.drafts);
-    scope.brought.insert(alias.to_owned(), numbered(relation, &old)?);
-    scope.brought.insert("excluded".to_owned(), numbered(relation, &new)?);
+    // Under names of their own, so that sub-queries find the tables that they name.
+    scope.brought.insert(THERE.to_owned(), numbered(relation, &old)?);
+    scope.brought.insert(NEW.to_owned(), numbered(relation, &new)?);
     let (name, pair) = (quoted(alias), quoted(PAIR));
     let mut select = parsed(&format!(
-        "SELECT 1 FROM {name} JOIN \"excluded\" ON {name}.{pair} = \"excluded\".{pair}"
+        "SELECT 1 FROM {THERE} AS {name} JOIN {NEW} AS \"excluded\" ON {name}.{pair} = \"excluded\".{pair}"
     ))?;
     // A bare name means the row that is there, not the one that was to come.
     let exprs = set.iter().filter_map(|(_, expr)| expr.as_ref());
     let exprs = exprs.map(|expr| qualified(expr, relation, alias));
     let items = std::iter::once(column_of(alias, PAIR)).chain(exprs);
-    select.projection = items.map(SelectItem::UnnamedExpr).collect();
+    select.projection = named(items);
     select.selection = selection.map(|selection| qualified(selection, relation, alias));
     let batches = work.engine.gather(&Arc::new(scope), query(select)?).await?;
     let mut changes = Vec::new();
@@ -272,13 +274,23 @@ async fn update(
 
 /// Names of columns without a table belong to the table that is inserted into.
 fn qualified(expr: &Expr, relation: &Relation, alias: &str) -> Expr {
-    use datafusion::sql::sqlparser::ast::{Ident, VisitMut as _, VisitorMut};
+    use datafusion::sql::sqlparser::ast::{Ident, Query, VisitMut as _, VisitorMut};
     use std::ops::ControlFlow;
-    struct Qualify<'a>(&'a [kanjo_types::relation::Column], &'a str);
+    /// Columns, the table's name, and how many sub-queries deep.
+    struct Qualify<'a>(&'a [kanjo_types::relation::Column], &'a str, usize);
     impl VisitorMut for Qualify<'_> {
         type Break = ();
+        fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.2 += 1;
+            ControlFlow::Continue(())
+        }
+        fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+            self.2 = self.2.saturating_sub(1);
+            ControlFlow::Continue(())
+        }
         fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
             if let Expr::Identifier(ident) = expr
+                && self.2 == 0
                 && self.0.iter().any(|column| column.name == folded(ident))
             {
                 let alias = Ident::with_quote('"', self.1);
@@ -289,6 +301,6 @@ fn qualified(expr: &Expr, relation: &Relation, alias: &str) -> Expr {
     }
     let mut expr = expr.clone();
     let columns = relation.record.table().map_or(&[][..], |definition| &definition.columns);
-    let _ = expr.visit(&mut Qualify(columns, alias));
+    let _ = expr.visit(&mut Qualify(columns, alias, 0));
     expr
 }

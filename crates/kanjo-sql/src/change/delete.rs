@@ -33,6 +33,7 @@ pub(super) async fn delete(work: &mut Work<'_>, delete: Delete) -> Result<Outcom
     let keys: BTreeSet<RowKey> = found.keys().map(|(_, _, key)| key).collect();
     drop(found);
     let written = remove(work, &relation, keys)?;
+    work.follow_delete(&relation, written.clone()).await?;
     let returned = match &delete.returning {
         Some(items) => Some(work.returning(&relation, &target.alias, items, &written).await?),
         None => None,
@@ -41,7 +42,7 @@ pub(super) async fn delete(work: &mut Work<'_>, delete: Delete) -> Result<Outcom
 }
 
 /// Deletes rows; their values as they were.
-pub(super) fn remove(
+fn remove(
     work: &mut Work<'_>,
     relation: &Relation,
     keys: BTreeSet<RowKey>,
@@ -51,7 +52,6 @@ pub(super) fn remove(
         let (before, values) = work.there(key)?;
         let Some(values) = values else { continue };
         work.put(relation, key, before, None)?;
-        work.follow_delete(relation, &values, 0)?;
         gone.push(values);
     }
     Ok(gone)

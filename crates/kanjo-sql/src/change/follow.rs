@@ -6,11 +6,15 @@ use crate::define::Relation;
 use crate::error::{SqlError, code};
 use crate::tables::relation::{Live, Rows};
 use kanjo_types::relation::{Constraint, OnDelete, Target};
-use kanjo_types::row::Value;
+use kanjo_types::row::{Value, ordered_key};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// How far one deletion may lead to others.
-const DEPTH_MAX: usize = 32;
+/// How often a deletion may lead to others, table by table.
+const STEPS_MAX: usize = 1_000;
+
+/// The values of a row, old and new.
+pub(super) type Changed = (Arc<Vec<Value>>, Arc<Vec<Value>>);
 
 /// A foreign key to a table.
 struct Key {
@@ -50,56 +54,67 @@ impl Work<'_> {
         keys
     }
 
-    /// Rows that reference a row with these values.
-    fn referencing(
+    /// Rows that reference one of `targets`, in one pass over their table. The ledger sees to it that
+    /// no reference is left without a target, so what is read here is no condition.
+    async fn referencing(
         &self,
         key: &Key,
         target: &Relation,
-        values: &[Value],
+        targets: &[Arc<Vec<Value>>],
     ) -> Result<Vec<Live>, SqlError> {
         let (of_target, of_key) = (definition(target)?, definition(&key.relation)?);
-        let wanted: Vec<&Value> = of_target.values(values, &key.to).collect();
-        if wanted.iter().any(|value| value.is_null()) {
-            return Ok(Vec::new());
-        }
+        let wanted: BTreeSet<Vec<u8>> = targets
+            .iter()
+            .filter_map(|values| ordered_key(of_target.values(values, &key.to)))
+            .collect();
         let mut scope = self.scope.as_ref().clone();
-        scope.drafts = Arc::clone(&self.drafts);
+        (scope.drafts, scope.reads) = (Arc::clone(&self.drafts), None);
         let mut rows = Rows::all(Arc::new(scope), key.relation.record.number);
         let mut found = Vec::new();
         loop {
             let (some, more) = rows.next()?;
             found.extend(some.into_iter().filter(|(_, _, values)| {
-                of_key.values(values, &key.columns).eq(wanted.iter().copied())
+                let leads_to = ordered_key(of_key.values(values, &key.columns));
+                leads_to.is_some_and(|leads_to| wanted.contains(&leads_to))
             }));
             if !more {
                 return Ok(found);
             }
+            tokio::task::yield_now().await;
         }
     }
 
-    /// A row is deleted: deletes or changes those that reference it.
-    pub(super) fn follow_delete(
+    /// Rows are deleted: deletes or changes those that reference them, table by table.
+    pub(super) async fn follow_delete(
         &mut self,
-        relation: &Relation,
-        values: &[Value],
-        depth: usize,
+        relation: &Arc<Relation>,
+        gone: Vec<Arc<Vec<Value>>>,
     ) -> Result<(), SqlError> {
-        if depth > DEPTH_MAX {
-            let message = format!("a deletion leads to others more than {DEPTH_MAX} tables deep");
-            return Err(SqlError::new(code::TOO_COMPLEX, message));
-        }
-        for key in self.keys_to(relation) {
-            if key.on_delete == OnDelete::Restrict {
-                continue;
+        let mut left = vec![(Arc::clone(relation), gone)];
+        let mut steps = 0;
+        while let Some((relation, gone)) = left.pop() {
+            steps += 1;
+            if steps > STEPS_MAX {
+                let message = format!("a deletion leads to others in more than {STEPS_MAX} steps");
+                return Err(SqlError::new(code::TOO_COMPLEX, message));
             }
-            for (place, before, old) in self.referencing(&key, relation, values)? {
-                if key.on_delete == OnDelete::Cascade {
-                    self.put(&key.relation, place, before, None)?;
-                    self.follow_delete(&key.relation, &old, depth + 1)?;
-                } else {
-                    let new = Arc::new(nulled(&key, &old)?);
-                    self.check(&key.relation, &new)?;
-                    self.put(&key.relation, place, before, Some(new))?;
+            for key in self.keys_to(&relation) {
+                if key.on_delete == OnDelete::Restrict || gone.is_empty() {
+                    continue;
+                }
+                let mut next = Vec::new();
+                for (place, before, old) in self.referencing(&key, &relation, &gone).await? {
+                    if key.on_delete == OnDelete::Cascade {
+                        self.put(&key.relation, place, before, None)?;
+                        next.push(old);
+                    } else {
+                        let new = Arc::new(nulled(&key, &old)?);
+                        self.check(&key.relation, &new)?;
+                        self.put(&key.relation, place, before, Some(new))?;
+                    }
+                }
+                if !next.is_empty() {
+                    left.push((Arc::clone(&key.relation), next));
                 }
             }
         }
@@ -108,16 +123,18 @@ impl Work<'_> {
 
     /// A row gets other values: those that reference what changes keep it from doing so. (The ledger
     /// would find it, too; here it can be said which.)
-    pub(super) fn follow_update(
+    pub(super) async fn follow_update(
         &self,
         relation: &Relation,
-        old: &[Value],
-        new: &[Value],
+        changes: &[Changed],
     ) -> Result<(), SqlError> {
         let of_target = definition(relation)?;
         for key in self.keys_to(relation) {
-            let same = of_target.values(old, &key.to).eq(of_target.values(new, &key.to));
-            if !same && !self.referencing(&key, relation, old)?.is_empty() {
+            let changed = changes.iter().filter(|(old, new)| {
+                !of_target.values(old, &key.to).eq(of_target.values(new, &key.to))
+            });
+            let old: Vec<Arc<Vec<Value>>> = changed.map(|(old, _)| Arc::clone(old)).collect();
+            if !old.is_empty() && !self.referencing(&key, relation, &old).await?.is_empty() {
                 let message = format!(
                     "update on table \"{}\" violates foreign key constraint \"{}\" on table \"{}\"",
                     relation.record.name, key.name, key.relation.record.name

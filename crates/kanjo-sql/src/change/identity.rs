@@ -6,7 +6,7 @@ use crate::define::Relation;
 use crate::error::{SqlError, code};
 use crate::tables::relation::Rows;
 use kanjo_types::RelationId;
-use kanjo_types::row::Value;
+use kanjo_types::row::{Value, row_key};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +25,17 @@ impl Numbers {
 impl Work<'_> {
     /// The next number of a column.
     pub(super) fn number(&self, relation: &Relation, column: u16) -> Result<i64, SqlError> {
+        let next = self.next(relation, column)?;
+        if !self.is_taken(relation, column, next)? {
+            return Ok(next);
+        }
+        // Another node has numbered rows, or a statement has given a number of its own.
+        let place = (relation.record.number, column);
+        self.engine.numbers.0.lock().remove(&place);
+        self.next(relation, column)
+    }
+
+    fn next(&self, relation: &Relation, column: u16) -> Result<i64, SqlError> {
         let place = (relation.record.number, column);
         let known = self.engine.numbers.0.lock().get(&place).copied();
         let last = match known {
@@ -38,6 +49,17 @@ impl Work<'_> {
         })?;
         numbers.insert(place, next);
         Ok(next)
+    }
+
+    /// Has a row this number, where the number is the key?
+    fn is_taken(&self, relation: &Relation, column: u16, number: i64) -> Result<bool, SqlError> {
+        if definition(relation)?.primary != [column] {
+            return Ok(false);
+        }
+        match row_key(relation.record.number, &[Value::Integer(number)]) {
+            Some(key) => Ok(self.there(key)?.1.is_some()),
+            None => Ok(false),
+        }
     }
 
     /// Read outside of what the commit checks: a number that is taken shows itself there.

@@ -49,7 +49,8 @@ pub(super) async fn insert(work: &mut Work<'_>, insert: Insert) -> Result<Outcom
         Some(on) => Some(Plan::new(&relation, on)?),
         None => None,
     };
-    let given = given(work, &relation, &columns, insert.source).await?;
+    let given =
+        given(work, &relation, (&columns, !insert.columns.is_empty()), insert.source).await?;
     let (rows, numbered) = completed(work, &relation, &columns, given)?;
     let (written, count) = match plan {
         None => {
@@ -115,11 +116,14 @@ pub(super) fn is_default(expr: &Expr) -> bool {
 async fn given(
     work: &Work<'_>,
     relation: &Relation,
-    columns: &[u16],
+    (columns, is_listed): (&[u16], bool),
     source: Option<Box<Query>>,
 ) -> Result<Vec<Given>, SqlError> {
     let Some(mut query) = source else { return Ok(vec![vec![None; columns.len()]]) };
     let defaults = without_defaults(&mut query);
+    if !defaults.is_empty() && (query.order_by.is_some() || query.limit_clause.is_some()) {
+        return Err(SqlError::not_supported("DEFAULT in VALUES with ORDER BY or LIMIT"));
+    }
     if let SetExpr::Values(values) = query.body.as_ref()
         && values.rows.iter().any(|row| row.content.len() > columns.len())
     {
@@ -134,6 +138,10 @@ async fn given(
             return Err(SqlError::new(code::SYNTAX, message));
         }
         for row in 0..batch.num_rows() {
+            if is_listed && batch.num_columns() < columns.len() {
+                let message = "INSERT has more target columns than expressions";
+                return Err(SqlError::new(code::SYNTAX, message));
+            }
             let mut values: Given = vec![None; columns.len()];
             let cells = batch.columns().iter().zip(columns).zip(&mut values).enumerate();
             for (position, ((array, at), value)) in cells {

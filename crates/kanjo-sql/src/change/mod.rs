@@ -27,7 +27,7 @@ use crate::transaction::Drafts;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Select, SetExpr, Statement,
+    Expr, Ident, ObjectName, ObjectNamePart, Select, SelectItem, SetExpr, Statement,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -168,6 +168,13 @@ pub(crate) fn parsed(text: &str) -> Result<Box<Select>, SqlError> {
     }
 }
 
+/// The statement of a view's text.
+pub(crate) fn statement(text: &str) -> Result<Statement, SqlError> {
+    let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, text)
+        .map_err(|error| SqlError::new(code::SYNTAX, error.to_string()))?;
+    statements.pop().ok_or_else(|| SqlError::new(code::SYNTAX, "a view without a query"))
+}
+
 /// The statement of a SELECT.
 pub(crate) fn query(select: Box<Select>) -> Result<Statement, SqlError> {
     let mut statements = Parser::parse_sql(&PostgreSqlDialect {}, "SELECT 1")
@@ -179,6 +186,15 @@ pub(crate) fn query(select: Box<Select>) -> Result<Statement, SqlError> {
         }
         _ => Err(SqlError::new(code::INTERNAL, "no query")),
     }
+}
+
+/// Expressions with names that differ: the engine wants that of results.
+pub(crate) fn named(exprs: impl Iterator<Item = Expr>) -> Vec<SelectItem> {
+    let item = |(at, expr)| SelectItem::ExprWithAlias {
+        expr,
+        alias: Ident::with_quote('"', format!("kanjo_{at}")),
+    };
+    exprs.enumerate().map(item).collect()
 }
 
 /// A column of a table, both in quotes.

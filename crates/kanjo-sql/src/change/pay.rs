@@ -16,6 +16,7 @@ use kanjo_types::row::Value;
 use kanjo_types::transaction::Operation;
 use kanjo_types::{Amount, TokenId, WalletId};
 use kanjo_view::Content;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -58,6 +59,16 @@ fn arguments(function: &Function) -> Result<Vec<Expr>, SqlError> {
             .hint("kanjo.pay(from wallet, to wallet, token, amount [, reference])")
     };
     let FunctionArguments::List(list) = &function.args else { return Err(wrong()) };
+    let plain = function.filter.is_none()
+        && function.over.is_none()
+        && function.null_treatment.is_none()
+        && function.within_group.is_empty()
+        && list.duplicate_treatment.is_none()
+        && list.clauses.is_empty();
+    if !plain {
+        let error = SqlError::not_supported("FILTER, OVER, DISTINCT and ORDER BY in kanjo.pay");
+        return Err(error.hint("choose the rows with WHERE"));
+    }
     let given = list.args.iter().map(|argument| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Ok(expr.clone()),
         _ => Err(wrong()),
@@ -68,7 +79,7 @@ fn arguments(function: &Function) -> Result<Vec<Expr>, SqlError> {
 
 /// The same query for the arguments.
 fn query(statement: &Statement, arguments: &[Expr]) -> Result<Statement, SqlError> {
-    let items = arguments.iter().cloned().map(SelectItem::UnnamedExpr).collect();
+    let items = super::named(arguments.iter().cloned());
     let mut statement = statement.clone();
     let Statement::Query(query) = &mut statement else {
         let mut select = parsed("SELECT 1")?;
@@ -89,6 +100,9 @@ pub(crate) fn arguments_of(statement: &Statement) -> Result<(Statement, Vec<Expr
     Ok((query(statement, &arguments)?, arguments))
 }
 
+/// Tokens that a statement has looked up, by what it calls them.
+type Tokens = BTreeMap<String, (TokenId, u8)>;
+
 /// Drafts the payments of a statement.
 pub(crate) async fn pay(
     work: &mut Work<'_>,
@@ -97,9 +111,10 @@ pub(crate) async fn pay(
     let (query, _) = arguments_of(statement)?;
     let batches = work.engine.gather(&work.scope, query).await?;
     let mut numbers = Vec::new();
+    let mut tokens = Tokens::new();
     for batch in &batches {
         for row in 0..batch.num_rows() {
-            let payment = payment(work, batch.columns(), row)?;
+            let payment = payment(work, &mut tokens, batch.columns(), row)?;
             let drafts = work.drafts();
             drafts.pay(payment)?;
             numbers.push(i64::try_from(drafts.payments()).unwrap_or(i64::MAX));
@@ -111,7 +126,12 @@ pub(crate) async fn pay(
     Ok((Returned { schema: schema(), batches: vec![batch] }, count))
 }
 
-fn payment(work: &Work<'_>, columns: &[ArrayRef], row: usize) -> Result<Operation, SqlError> {
+fn payment(
+    work: &Work<'_>,
+    tokens: &mut Tokens,
+    columns: &[ArrayRef],
+    row: usize,
+) -> Result<Operation, SqlError> {
     let scalar = |at: usize, name: &str| {
         let array = columns.get(at);
         let array = array.ok_or_else(|| SqlError::new(code::INTERNAL, "an argument is missing"))?;
@@ -128,7 +148,11 @@ fn payment(work: &Work<'_>, columns: &[ArrayRef], row: usize) -> Result<Operatio
         })
     };
     let (from, to) = (wallet(0, "the paying wallet")?, wallet(1, "the receiving wallet")?);
-    let (token, decimals) = token(work, &scalar(2, "the token")?)?;
+    let given = scalar(2, "the token")?;
+    let (token, decimals) = match tokens.get(&given.to_string()) {
+        Some(known) => *known,
+        None => *tokens.entry(given.to_string()).or_insert(token(work, &given)?),
+    };
     let kind = ColumnType::Numeric { precision: 38, scale: decimals };
     let given = scalar(3, "the amount")?;
     let amount = crate::tables::cells::value_of_scalar(&given, kind)?;
@@ -151,6 +175,11 @@ fn payment(work: &Work<'_>, columns: &[ArrayRef], row: usize) -> Result<Operatio
 /// Money is never rounded silently.
 fn is_exact(given: &ScalarValue, decimals: u8) -> bool {
     let text = given.to_string();
+    if given.try_as_str().is_some()
+        && !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
+        return false;
+    }
     let number = match given {
         ScalarValue::Decimal128(Some(value), _, places) => Some((value.to_string(), *places)),
         ScalarValue::Decimal256(Some(value), _, places) => Some((value.to_string(), *places)),

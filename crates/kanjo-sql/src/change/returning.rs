@@ -7,13 +7,15 @@ use crate::tables::cells;
 use crate::tables::relation::batch;
 use datafusion::catalog::{MemTable, TableProvider};
 use datafusion::sql::sqlparser::ast::{SelectItem, Statement};
-use futures_util::TryStreamExt as _;
 use kanjo_types::row::Value;
 use std::sync::Arc;
 
+/// The rows that were written, under a name of their own: sub-queries find the tables that they name.
+pub(crate) const WRITTEN: &str = "kanjo_written";
+
 /// The query of RETURNING over a table of that name.
 pub(crate) fn query(alias: &str, items: &[SelectItem]) -> Result<Statement, SqlError> {
-    let mut select = parsed(&format!("SELECT 1 FROM {}", quoted(alias)))?;
+    let mut select = parsed(&format!("SELECT 1 FROM {WRITTEN} AS {}", quoted(alias)))?;
     select.projection = items.to_vec();
     super::query(select)
 }
@@ -42,12 +44,12 @@ impl Work<'_> {
     ) -> Result<Returned, SqlError> {
         let mut scope = self.scope.as_ref().clone();
         scope.drafts = Arc::clone(&self.drafts);
-        scope.brought.insert(alias.to_owned(), self.brought(relation, rows)?);
+        scope.brought.insert(WRITTEN.to_owned(), self.brought(relation, rows)?);
         let scope = Arc::new(scope);
         let plan = self.engine.plan(&scope, query(alias, items)?).await?;
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let batches = self.engine.run(&scope, plan, Vec::new()).await?;
-        let batches = batches.try_collect().await?;
+        let batches = self.engine.collect(batches).await?;
         Ok(Returned { schema, batches })
     }
 }

@@ -1,6 +1,7 @@
 //! One row: defaults, checks, its key, its draft.
 
 use super::{Work, definition};
+use crate::catalog::permit;
 use crate::define::{self, Relation};
 use crate::error::{SqlError, code};
 use crate::tables::relation::{There, row_of};
@@ -9,7 +10,7 @@ use kanjo_ledger::expression::{Work as Units, holds};
 use kanjo_types::Hash;
 use kanjo_types::outcome::ResultCode;
 use kanjo_types::record::RowKey;
-use kanjo_types::relation::{Column, Constraint, Definition};
+use kanjo_types::relation::{Column, Constraint, Definition, RIGHT_SELECT};
 use kanjo_types::row::{Value, row_key};
 use std::sync::Arc;
 
@@ -87,7 +88,13 @@ impl Work<'_> {
                     "new row for relation \"{table}\" violates check constraint \"{name}\""
                 );
                 let columns: Vec<u16> = (0u16..).take(definition.columns.len()).collect();
-                let detail = format!("Failing row: {}.", described(definition, &columns, values));
+                // A row can be one that a deletion elsewhere led to.
+                let may_see =
+                    permit(&relation.record, Some(self.author.user), RIGHT_SELECT).is_ok();
+                let detail = match may_see {
+                    true => format!("Failing row: {}.", described(definition, &columns, values)),
+                    false => "The row is of a table that you may not read.".to_owned(),
+                };
                 let hint = format!(
                     "the constraint is CHECK ({})",
                     define::expression_text(expression, definition)
@@ -112,6 +119,10 @@ impl Work<'_> {
         let key = key_of(relation, &values)?;
         let (before, there) = self.there(key)?;
         if there.is_some() {
+            // Whoever goes on after a savepoint may rely on it.
+            if let Some(reads) = &self.scope.reads {
+                reads.lock().range(relation.record.number, key, key);
+            }
             let definition = definition(relation)?;
             let table = &relation.record.name;
             let message =

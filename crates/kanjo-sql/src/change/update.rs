@@ -2,13 +2,12 @@
 
 use super::insert::{is_default, of_column};
 use super::row::key_of;
-use super::{Outcome, Work, column, column_of, definition, folded, parsed, query, split};
+use super::{Outcome, Work, column, column_of, definition, folded, named, parsed, query, split};
 use crate::define::Relation;
 use crate::error::{SqlError, code};
 use crate::tables::cells::value_at;
 use datafusion::sql::sqlparser::ast::{
-    Assignment, AssignmentTarget, Expr, SelectItem, TableFactor, TableWithJoins, Update,
-    UpdateTableFromKind,
+    Assignment, AssignmentTarget, Expr, TableFactor, TableWithJoins, Update, UpdateTableFromKind,
 };
 use kanjo_types::record::RowKey;
 use kanjo_types::relation::{Identity, RIGHT_SELECT, RIGHT_UPDATE};
@@ -151,7 +150,7 @@ pub(super) async fn update(work: &mut Work<'_>, update: Update) -> Result<Outcom
         work.check(&relation, &values)?;
         changes.push((key, values));
     }
-    let written = write(work, &relation, changes)?;
+    let written = write(work, &relation, changes).await?;
     let returned = match &update.returning {
         Some(items) => Some(work.returning(&relation, &target.alias, items, &written).await?),
         None => None,
@@ -161,17 +160,21 @@ pub(super) async fn update(work: &mut Work<'_>, update: Update) -> Result<Outcom
 
 /// Drafts new versions of rows; a changed key is a deletion and a new row, and deletions come first so
 /// that keys may change places.
-fn write(
+async fn write(
     work: &mut Work<'_>,
     relation: &Relation,
     changes: Vec<(RowKey, Arc<Vec<Value>>)>,
 ) -> Result<Vec<Arc<Vec<Value>>>, SqlError> {
+    let mut pairs = Vec::with_capacity(changes.len());
+    for (key, values) in &changes {
+        let old = work.there(*key)?.1.unwrap_or_default();
+        pairs.push((old, Arc::clone(values)));
+    }
+    work.follow_update(relation, &pairs).await?;
     let mut moved = Vec::new();
     let mut written = Vec::with_capacity(changes.len());
     for (key, values) in changes {
-        let (before, old) = work.there(key)?;
-        let old = old.unwrap_or_default();
-        work.follow_update(relation, &old, &values)?;
+        let (before, _) = work.there(key)?;
         if key_of(relation, &values)? == key {
             work.put(relation, key, before, Some(Arc::clone(&values)))?;
         } else {
@@ -218,7 +221,7 @@ pub(super) async fn rows(
     selection: Option<Expr>,
 ) -> Result<Found, SqlError> {
     let mut select = parsed("SELECT 1")?;
-    select.projection = items.into_iter().map(SelectItem::UnnamedExpr).collect();
+    select.projection = named(items.into_iter());
     select.from = std::iter::once(table).chain(more).cloned().collect();
     select.selection = selection;
     let batches = work.engine.gather(&work.scope, query(select)?).await?;

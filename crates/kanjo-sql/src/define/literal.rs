@@ -213,7 +213,7 @@ impl Decimal {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
             None => (unsigned, 0),
         };
-        if exponent.abs() > EXPONENT_MAX {
+        if !(-EXPONENT_MAX..=EXPONENT_MAX).contains(&exponent) {
             return None;
         }
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));

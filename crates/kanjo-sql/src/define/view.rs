@@ -2,7 +2,11 @@
 
 use super::{Change, Defined, Names, fold, names, state, text};
 use crate::error::{SqlError, code};
-use datafusion::sql::sqlparser::ast::{CreateTableOptions, CreateView, ObjectName, SchemaName};
+use datafusion::sql::sqlparser::ast::{
+    CreateTableOptions, CreateView, ObjectName, SchemaName, Statement,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use kanjo_types::relation::{QUERY_BYTES_MAX, RelationChange, RelationKind};
 
 pub(super) fn create(create: &CreateView, names: &dyn Names) -> Result<Defined, SqlError> {
@@ -48,6 +52,14 @@ pub(super) fn create(create: &CreateView, names: &dyn Names) -> Result<Defined, 
 /// The text of the query, with the names that the view gives to its columns.
 fn query(create: &CreateView, name: &str) -> Result<String, SqlError> {
     let query = create.query.to_string();
+    // The parser's way of writing values back is not exact: what would mean something else is refused.
+    let again = Parser::parse_sql(&PostgreSqlDialect {}, &query);
+    let same = matches!(again.as_deref(), Ok([Statement::Query(again)]) if *again == create.query);
+    if !same {
+        let message = "the query of this view can't be kept as text";
+        let error = SqlError::not_supported(message);
+        return Err(error.hint("leave out text literals with two quotes or a backslash in them"));
+    }
     let query = if create.columns.is_empty() {
         query
     } else {

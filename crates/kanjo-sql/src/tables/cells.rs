@@ -156,7 +156,8 @@ pub(crate) fn value_of_scalar(scalar: &ScalarValue, kind: ColumnType) -> Result<
         (ScalarValue::Boolean(Some(value)), ColumnType::Text(_)) => Value::Text(value.to_string()),
         (ScalarValue::Date32(Some(days)), ColumnType::Date) => Value::Date(*days),
         (ScalarValue::Date32(Some(days)), ColumnType::Timestamptz) => {
-            Value::Timestamp(i64::from(*days) * 86_400_000_000)
+            let time = i64::from(*days).checked_mul(86_400_000_000);
+            Value::Timestamp(time.ok_or_else(|| out_of_range(kind))?)
         }
         (
             ScalarValue::Binary(Some(bytes))

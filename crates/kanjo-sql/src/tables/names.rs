@@ -7,6 +7,7 @@ use crate::catalog::permit;
 use crate::define::Relation;
 use crate::engine;
 use crate::error::{SqlError, code};
+use crate::limits::Limits;
 use async_trait::async_trait;
 use datafusion::catalog::view::ViewTable;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider};
@@ -14,6 +15,7 @@ use datafusion::common::Result;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use kanjo_types::relation::{RIGHT_SELECT, RelationKind};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -155,13 +157,22 @@ impl SchemaProvider for Schema {
         };
         if scope.enforce {
             permit(&relation.record, scope.user, RIGHT_SELECT)?;
+            let number = relation.record.number;
+            scope.resolved.lock().insert((number, relation.hash));
+            if let Some(reads) = &scope.reads {
+                reads.lock().relation(number);
+            }
         }
         match &relation.record.kind {
             RelationKind::Table(_) => {
                 let provider = RelationProvider::new(relation);
                 Ok(provider.map(|provider| Arc::new(provider) as Arc<dyn TableProvider>))
             }
-            RelationKind::View(query) => self.view(&scope, &relation, query).await.map(Some),
+            // What only describes the database leaves out what can't be planned.
+            RelationKind::View(query) => match self.view(&scope, &relation, query).await {
+                Err(_) if !scope.enforce => Ok(None),
+                view => view.map(Some),
+            },
         }
     }
 
@@ -187,7 +198,12 @@ impl Schema {
             .source
             .base()
             .ok_or_else(|| DataFusionError::Internal("a view outside of a statement".to_owned()))?;
-        let owned = Arc::new(Scope { user: Some(record.owner), ..scope.as_ref().clone() });
+        crate::statement::bound(query, &Limits::default())?;
+        let owned = Arc::new(Scope {
+            user: Some(record.owner),
+            brought: BTreeMap::new(),
+            ..scope.as_ref().clone()
+        });
         let state = engine::session_state(&base, &self.database, &owned, self.depth + 1)?;
         let plan = Box::pin(state.create_logical_plan(query)).await?;
         Ok(Arc::new(ViewTable::new(plan, Some(query.to_owned()))))

@@ -19,10 +19,10 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
 use futures_util::stream;
-use kanjo_types::UserId;
+use kanjo_types::{Hash, RelationId, UserId};
 use kanjo_view::{LogSource, Snapshot};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub(crate) struct Scope {
     pub enforce: bool,
     /// Tables that the statement brings along, by name.
     pub brought: BTreeMap<String, Arc<dyn TableProvider>>,
+    /// Tables and views of users that were looked up, as they were.
+    pub resolved: Arc<Mutex<BTreeSet<(RelationId, Hash)>>>,
 }
 
 /// Reads one part of a table, batch by batch.

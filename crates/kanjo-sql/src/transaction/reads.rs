@@ -5,7 +5,7 @@ use crate::catalog::Catalog;
 use crate::error::{SqlError, code};
 use kanjo_types::money::Condition;
 use kanjo_types::record::{Record, RowKey, Table};
-use kanjo_types::row::{RANGE_ROWS_MAX, range_digest};
+use kanjo_types::row::{RANGE_ROWS_MAX, range_digest, relation_bounds};
 use kanjo_types::{Hash, RelationId, TokenId, WalletId};
 use kanjo_view::{Content, Snapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,21 @@ impl Reads {
     pub(crate) fn range(&mut self, relation: RelationId, from: RowKey, to: RowKey) {
         self.relations.insert(relation);
         self.ranges.insert((relation, from, to));
+        if self.ranges.len() > PLACES_MAX {
+            // More than a commit can name one by one: whole tables.
+            self.ranges = self
+                .relations
+                .iter()
+                .map(|relation| {
+                    let (from, to) = relation_bounds(*relation);
+                    (*relation, from, to)
+                })
+                .collect();
+        }
+    }
+
+    pub(crate) fn relation(&mut self, relation: RelationId) {
+        self.relations.insert(relation);
     }
 
     pub(crate) fn state(&mut self, wallet: WalletId, token: TokenId, hash: Hash) {
@@ -56,9 +71,9 @@ impl Reads {
                 continue;
             }
             if from == to {
+                // A change of a row brings the hash that it was planned on.
                 let before = drafts.rows.get(&from).map(|draft| draft.before);
-                // A change brings the hash that it was planned on; an insert that it is free.
-                if before.is_none() {
+                if before.is_none_or(|before| before.is_zero()) {
                     let hash = row_hash(snapshot, from)?;
                     conditions.push(Condition::RowIs { relation, key: from, hash });
                 }
@@ -66,7 +81,9 @@ impl Reads {
             }
             digests(snapshot, (relation, from, to), &mut left, &mut conditions)?;
         }
-        conditions.extend(self.states.iter().map(|((wallet, token), state)| Condition::StateIs {
+        // The ledger looks at states of wallets and tokens that are there.
+        let states = self.states.iter().filter(|(_, state)| !state.is_zero());
+        conditions.extend(states.map(|((wallet, token), state)| Condition::StateIs {
             wallet: *wallet,
             token: *token,
             state: *state,

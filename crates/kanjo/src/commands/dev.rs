@@ -34,7 +34,9 @@ pub fn dev(ctx: &Context, args: &DevArgs) -> Done {
     let mut sql = args.sql.listen(ctx)?;
     let home = if ctx.home_given { ctx.home.clone() } else { Home::new(args.data.join("home")) };
     let ctx = &ctx.with_home(home);
-    sql.act_for(&ctx.home);
+    if sql.is_local() {
+        sql.act_for(&ctx.home);
+    }
     let is_new = !args.data.join("genesis.json").exists();
     if is_new {
         create(ctx, &args.data)?;

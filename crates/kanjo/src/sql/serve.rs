@@ -185,6 +185,12 @@ impl Sql {
         Some(format!("postgresql://{address}/kanjo"))
     }
 
+    /// Can only this machine reach it?
+    pub fn is_local(&self) -> bool {
+        let address = self.listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        address.is_none_or(|address| address.ip().is_loopback())
+    }
+
     /// Makes roles of the unencrypted keys and the users of a home directory: for development, where
     /// whoever reaches this machine's loopback may act as any of them.
     pub fn act_for(&mut self, home: &Home) {
