@@ -36,7 +36,7 @@ impl Default for Limits {
         Self {
             connections_max: 1_000,
             statement_bytes_max: 1 << 20,
-            operators_max: 1_000,
+            operators_max: 400,
             nesting_max: 48,
             statement_memory_bytes_max: 256 << 20,
             memory_bytes_max: 1 << 30,

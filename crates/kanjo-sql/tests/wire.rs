@@ -254,8 +254,8 @@ async fn hostile_input_is_refused_and_the_service_lives_on() {
     let not = format!("SELECT {} true", "NOT ".repeat(100_000));
     assert_eq!(code(&client, &not).await, "54001");
     // As long as may be.
-    let long = format!("SELECT 1{}", " + 1".repeat(900));
-    assert_eq!(one(&client, &long).await, "901");
+    let long = format!("SELECT 1{}", " + 1".repeat(350));
+    assert_eq!(one(&client, &long).await, "351");
     for garbage in
         [&[0u8; 64][..], &[0xff; 64], b"GET / HTTP/1.1\r\n\r\n", &[0, 0, 0, 8, 4, 210, 22, 47]]
     {
