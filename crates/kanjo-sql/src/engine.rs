@@ -12,6 +12,7 @@ use crate::tables::scan::Scope;
 use crate::tables::{LogProvider, RowProvider, logs, rows};
 use crate::transaction::{Drafts, Reads};
 use datafusion::arrow::array::RecordBatch;
+use datafusion::catalog::information_schema::{INFORMATION_SCHEMA, InformationSchemaProvider};
 use datafusion::catalog::{
     CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
     SchemaProvider, TableProvider,
@@ -79,7 +80,8 @@ impl Engine {
         let mut config = SessionConfig::new()
             .with_default_catalog_and_schema(DATABASE, "public")
             .with_create_default_catalog_and_schema(false)
-            .with_information_schema(true)
+            // Its own is put in below: one that shows what there is to everybody.
+            .with_information_schema(false)
             .with_target_partitions(threads.min(4))
             .with_batch_size(4_096);
         let options = config.options_mut();
@@ -102,6 +104,12 @@ impl Engine {
         let source: Arc<dyn Source> = Arc::clone(&newest) as Arc<dyn Source>;
         let database = Database { fixed: Arc::clone(&fixed), source, depth: 0 };
         catalogs.register_catalog(DATABASE.to_owned(), Arc::new(database));
+        let described = Arc::new(InformationSchemaProvider::new(Arc::clone(&catalogs) as _));
+        datafusion::catalog::CatalogProvider::register_schema(
+            fixed.as_ref(),
+            INFORMATION_SCHEMA,
+            described,
+        )?;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
@@ -165,8 +173,19 @@ impl Engine {
     ) -> Result<Scope, SqlError> {
         let catalog = self.catalog(&snapshot, &drafts)?;
         let (log, brought) = (Arc::clone(&self.log), BTreeMap::new());
-        let resolved = Arc::default();
-        Ok(Scope { snapshot, log, drafts, reads, catalog, user, enforce: true, brought, resolved })
+        let (resolved, views) = (Arc::default(), Arc::default());
+        Ok(Scope {
+            snapshot,
+            log,
+            drafts,
+            reads,
+            catalog,
+            user,
+            enforce: true,
+            brought,
+            resolved,
+            views,
+        })
     }
 
     /// The relations of a snapshot; those of a height are read once.
@@ -329,6 +348,7 @@ impl Source for Newest {
             enforce: false,
             brought: BTreeMap::new(),
             resolved: Arc::default(),
+            views: Arc::default(),
         }))
     }
 

@@ -5,14 +5,15 @@ use crate::error::{SqlError, code};
 use crate::limits::Limits;
 use crate::{copy, define};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Query, SetExpr, Statement, TableFactor, TransactionAccessMode, TransactionMode, Value,
-    Visit, VisitMut as _, Visitor, VisitorMut,
+    Expr, ObjectName, Query, SetExpr, Statement, TableFactor, TransactionAccessMode,
+    TransactionMode, Value, Visit, VisitMut as _, Visitor, VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use kanjo_types::{RelationId, UserId};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -81,7 +82,51 @@ pub(crate) fn parse(
             false => return Err(syntax(&error, text)),
         },
     };
+    statements.iter().try_for_each(bound_names)?;
     statements.into_iter().map(ask).collect()
+}
+
+/// Most tables that a statement reads when the queries of WITH are put in wherever they are named.
+const READS_MAX: u64 = 1_000;
+
+/// Refuses queries of WITH that multiply: the planner puts each in wherever it is named, and can't be
+/// interrupted.
+fn bound_names(statement: &Statement) -> Result<(), SqlError> {
+    /// Names of queries, and what each of them reads; what all of the statement reads.
+    #[derive(Default)]
+    struct Named(Vec<(String, Vec<String>)>, Vec<String>);
+    impl Visitor for Named {
+        type Break = ();
+        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+            for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+                let mut inside = Self::default();
+                let _ = cte.query.visit(&mut inside);
+                self.0.push((folded(&cte.alias.name), inside.1));
+            }
+            ControlFlow::Continue(())
+        }
+        fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+            self.1.push(relation.to_string().to_lowercase());
+            ControlFlow::Continue(())
+        }
+    }
+    let mut named = Named::default();
+    let _ = statement.visit(&mut named);
+    let mut costs: BTreeMap<&str, u64> = BTreeMap::new();
+    for (name, reads) in &named.0 {
+        let cost = reads.iter().map(|read| costs.get(read.as_str()).copied().unwrap_or(1));
+        let cost = cost.fold(1, u64::saturating_add);
+        let known = costs.entry(name).or_default();
+        *known = known.saturating_add(cost);
+    }
+    let all = named.1.iter().map(|read| costs.get(read.as_str()).copied().unwrap_or(1));
+    if all.fold(0, u64::saturating_add) > READS_MAX {
+        let message = format!(
+            "the statement reads more than {READS_MAX} tables, queries of WITH counted each time"
+        );
+        return Err(SqlError::new(code::TOO_COMPLEX, message));
+    }
+    Ok(())
 }
 
 fn too_deep() -> SqlError {
@@ -179,10 +224,7 @@ struct Catalog;
 impl Visitor for Catalog {
     type Break = ();
 
-    fn pre_visit_relation(
-        &mut self,
-        relation: &datafusion::sql::sqlparser::ast::ObjectName,
-    ) -> ControlFlow<()> {
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
         let name = relation.to_string().to_lowercase();
         let last = name.rsplit('.').next().unwrap_or_default();
         let is_catalog = name.contains("pg_catalog") || name.contains("information_schema");

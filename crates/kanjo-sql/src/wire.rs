@@ -21,8 +21,8 @@ use pgwire::api::cancel::DefaultCancelHandler;
 use pgwire::api::copy::{self, CopyHandler};
 use pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use pgwire::api::query::{
-    ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response,
-    send_ready_for_query,
+    ExtendedQueryHandler, SimpleQueryHandler, send_describe_response, send_execution_response,
+    send_query_response, send_ready_for_query,
 };
 use pgwire::api::results::{FieldInfo, Response, Tag};
 use pgwire::api::stmt::{QueryParser, StoredStatement};
@@ -33,9 +33,10 @@ use pgwire::api::{
 };
 use pgwire::error::{ErrorInfo, PgWireError, PgWireResult};
 use pgwire::messages::copy::{CopyData, CopyDone, CopyFail};
+use pgwire::messages::data::{NoData, ParameterDescription};
 use pgwire::messages::extendedquery::{
-    Bind, BindComplete, Close, CloseComplete, Execute, Parse, ParseComplete, PortalSuspended,
-    TARGET_TYPE_BYTE_STATEMENT,
+    Bind, BindComplete, Close, CloseComplete, Describe, Execute, Parse, ParseComplete,
+    PortalSuspended, TARGET_TYPE_BYTE_STATEMENT,
 };
 use pgwire::messages::response::{EmptyQueryResponse, TransactionStatus};
 use pgwire::messages::simplequery::Query;
@@ -497,6 +498,34 @@ impl ExtendedQueryHandler for Handler {
         }
         let closed = PgWireBackendMessage::CloseComplete(CloseComplete::new());
         futures_util::SinkExt::send(client, closed).await?;
+        Ok(())
+    }
+
+    /// As the trait's, and "no data" where a statement has parameters and no columns.
+    async fn on_describe<C>(&self, client: &mut C, message: Describe) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Prepared>,
+        C::Error: Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        use pgwire::api::store::Entry;
+        let name = message.name.as_deref().unwrap_or(DEFAULT_NAME);
+        if message.target_type != TARGET_TYPE_BYTE_STATEMENT {
+            return self._on_describe(client, message).await;
+        }
+        let Some(Entry::Value(statement)) = client.portal_store().get_statement(name) else {
+            return self._on_describe(client, message).await;
+        };
+        let described = self.do_describe_statement(client, &statement).await?;
+        if described.parameters.is_empty() || !described.fields.is_empty() {
+            return send_describe_response(client, &described).await;
+        }
+        let types = described.parameters.iter().map(Type::oid).collect();
+        let types = ParameterDescription::new(types);
+        let types = PgWireBackendMessage::ParameterDescription(types);
+        futures_util::SinkExt::feed(client, types).await?;
+        futures_util::SinkExt::feed(client, PgWireBackendMessage::NoData(NoData::new())).await?;
         Ok(())
     }
 

@@ -61,7 +61,7 @@ async fn rows_are_copied_in_and_out() {
     .await;
     assert_eq!(copy_in(&alice, "COPY u FROM STDIN", &text).await.unwrap(), 4);
     let differ = "SELECT count(*) FROM t JOIN u ON t.id = u.id
-        WHERE t.name IS NOT DISTINCT FROM u.name AND t.at IS NOT DISTINCT FROM u.at";
+        WHERE (t.name IS NOT DISTINCT FROM u.name) AND (t.at IS NOT DISTINCT FROM u.at)";
     assert_eq!(one(&alice, differ).await, "4");
     for (data, expected) in
         [("9,x\n", "22P04"), ("x,y,1\n", "22P02"), ("1,again,1\n", "23505"), ("8,\"x", "22P04")]
@@ -161,6 +161,8 @@ async fn views_are_planned_when_they_are_made_and_end_with_their_rights() {
     let prepared = bob.prepare("SELECT id FROM v").await.unwrap();
     assert_eq!(bob.query(&prepared, &[]).await.unwrap().len(), 1, "with the rights of its owner");
     assert_eq!(code(&bob, "SELECT * FROM t").await, "42501");
+    let known = "SELECT count(*) FROM information_schema.columns WHERE table_name = 't'";
+    assert_eq!(one(&bob, known).await, "2", "what may not be read is described all the same");
     run(&alice, "REVOKE SELECT ON v FROM bob").await;
     let refused = bob.query(&prepared, &[]).await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "42501");

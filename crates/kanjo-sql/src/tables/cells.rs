@@ -168,10 +168,7 @@ pub(crate) fn value_of_scalar(scalar: &ScalarValue, kind: ColumnType) -> Result<
         (_, ColumnType::Timestamptz | ColumnType::Date) if microseconds(scalar).is_some() => {
             let time = microseconds(scalar).unwrap_or_default();
             match kind {
-                ColumnType::Date => {
-                    let days = time.div_euclid(86_400_000_000);
-                    Value::Date(i32::try_from(days).map_err(|_| out_of_range(kind))?)
-                }
+                ColumnType::Date => Value::Date(day_of(time)?),
                 _ => Value::Timestamp(time),
             }
         }
@@ -188,6 +185,14 @@ pub(crate) fn value_of_scalar(scalar: &ScalarValue, kind: ColumnType) -> Result<
         _ => match scalar.try_as_str() {
             Some(Some(text)) => match kind {
                 ColumnType::Text(_) => Value::Text(text.to_owned()),
+                // A time gives its day, as in PostgreSQL.
+                ColumnType::Date => match value_of(kind, text) {
+                    Err(error) => match value_of(ColumnType::Timestamptz, text) {
+                        Ok(Value::Timestamp(time)) => Value::Date(day_of(time)?),
+                        _ => return Err(error),
+                    },
+                    day => day?,
+                },
                 _ => value_of(kind, text)?,
             },
             _ => return of_another_type(scalar, kind),
@@ -207,6 +212,12 @@ fn of_another_type(scalar: &ScalarValue, kind: ColumnType) -> Result<Value, SqlE
         crate::define::type_text(kind)
     );
     Err(SqlError::new(code::TYPE_MISMATCH, message).hint("cast it with CAST(… AS …)"))
+}
+
+/// The day of a time, in UTC.
+fn day_of(time: i64) -> Result<i32, SqlError> {
+    let days = time.div_euclid(86_400_000_000);
+    i32::try_from(days).map_err(|_| out_of_range(ColumnType::Date))
 }
 
 fn out_of_range(kind: ColumnType) -> SqlError {

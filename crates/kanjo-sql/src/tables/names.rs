@@ -17,8 +17,11 @@ use datafusion::execution::SessionState;
 use kanjo_types::relation::{RIGHT_SELECT, RelationKind};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
+/// Views of a statement, each counted wherever it is named.
+const VIEWS_MAX: usize = 200;
 /// Views that read views.
 const VIEWS_DEEP_MAX: usize = 16;
 
@@ -190,8 +193,10 @@ impl Schema {
         query: &str,
     ) -> Result<Arc<dyn TableProvider>> {
         let record = &relation.record;
-        if self.depth >= VIEWS_DEEP_MAX {
-            let message = format!("view \"{}\" reads itself, or views too deep", record.name);
+        let put_in = scope.views.fetch_add(1, Ordering::Relaxed);
+        if self.depth >= VIEWS_DEEP_MAX || put_in >= VIEWS_MAX {
+            let message =
+                format!("view \"{}\" reads itself, or views too deep or too many", record.name);
             return Err(SqlError::new(code::TOO_COMPLEX, message).into());
         }
         let base = self

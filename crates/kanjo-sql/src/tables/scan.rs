@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use super::values::Gathered;
 
@@ -46,6 +47,8 @@ pub(crate) struct Scope {
     pub brought: BTreeMap<String, Arc<dyn TableProvider>>,
     /// Tables and views of users that were looked up, as they were.
     pub resolved: Arc<Mutex<BTreeSet<(RelationId, Hash)>>>,
+    /// How often views were put in.
+    pub views: Arc<AtomicUsize>,
 }
 
 /// Reads one part of a table, batch by batch.
