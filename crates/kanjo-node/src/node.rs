@@ -369,7 +369,8 @@ impl Assembly {
     }
 }
 
-/// The view of a ledger as it was opened, and the channel that feeds it; it is never used without SQL.
+/// The view of a ledger as it was opened, and the channel that feeds it; it is never used without
+/// SQL.
 #[allow(clippy::type_complexity)] // Named once.
 fn viewed(
     config: &Config,

@@ -2,8 +2,8 @@
 //!
 //! - `+`, `-`, `*` and the sign of whole numbers become functions over checked kernels. (Those of
 //!   decimals are checked already.)
-//! - `sum` and `avg` of whole numbers and decimals are widened first: a sum of `bigint` is `numeric`,
-//!   as in PostgreSQL, and one of `numeric` has room for more rows than there can be.
+//! - `sum` and `avg` of whole numbers and decimals are widened first: a sum of `bigint` is
+//!   `numeric`, as in PostgreSQL, and one of `numeric` has room for more rows than there can be.
 
 use crate::error::{SqlError, code};
 use datafusion::arrow::compute::kernels::numeric::{add, mul, neg, sub};

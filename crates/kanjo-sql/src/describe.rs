@@ -60,8 +60,8 @@ pub(crate) async fn change(
     Ok((types, returned))
 }
 
-/// Types of the parameters of the query inside of a change: of the arguments of payments, or of what
-/// is inserted.
+/// Types of the parameters of the query inside of a change: of the arguments of payments, or of
+/// what is inserted.
 async fn planned(
     engine: &Engine,
     scope: &Arc<Scope>,
@@ -163,7 +163,8 @@ async fn schema(
     Ok(Arc::new(plan.schema().as_arrow().clone()))
 }
 
-/// Parameters that stand for a column: values of INSERT, of SET, and what columns are compared with.
+/// Parameters that stand for a column: values of INSERT, of SET, and what columns are compared
+/// with.
 fn from_columns(relation: &Relation, statement: &Statement) -> Found {
     let Some(definition) = relation.record.table() else { return Found::new() };
     let kind = |name: &str| {

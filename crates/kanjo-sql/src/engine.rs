@@ -281,7 +281,8 @@ impl Engine {
     }
 }
 
-/// A plan has no more nodes than this: names that stand for queries multiply when they are used twice.
+/// A plan has no more nodes than this: names that stand for queries multiply when they are used
+/// twice.
 const NODES_MAX: usize = 4_000;
 /// Bytes of rows that a change works with at one time: many times what a transaction holds.
 const GATHERED_BYTES_MAX: usize = 64 << 20;

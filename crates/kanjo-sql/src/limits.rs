@@ -17,7 +17,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Longest statement, in bytes.
     pub statement_bytes_max: usize,
-    /// Most operators that can nest in each other: those between two commas of a list, and around it.
+    /// Most operators that can nest in each other: those between two commas of a list, and around
+    /// it.
     pub operators_max: usize,
     /// Deepest nesting of parentheses, sub-queries and expressions in the statement's text.
     pub nesting_max: usize,

@@ -1,7 +1,7 @@
 //! How long a statement may go on: until its time is over or its client cancels it.
 //!
-//! Operators that can work for hours on one batch give way between batches, so that this is noticed and
-//! others go on.
+//! Operators that can work for hours on one batch give way between batches, so that this is noticed
+//! and others go on.
 
 use crate::error::{SqlError, code};
 use datafusion::common::Result;
@@ -34,8 +34,8 @@ impl Patience {
         Self { deadline: self.deadline, canceled: self.canceled.take() }
     }
 
-    /// Works, as long as there is patience. A panic inside of the engine ends the statement, not the
-    /// node.
+    /// Works, as long as there is patience. A panic inside of the engine ends the statement, not
+    /// the node.
     pub(crate) async fn within<T>(
         &mut self,
         work: impl Future<Output = std::result::Result<T, SqlError>>,

@@ -56,7 +56,8 @@ impl SqlServer {
 
     /// Ends all connections.
     pub fn stop(self) {
-        // On a thread of its own: whoever calls may itself be part of a runtime, which must not wait.
+        // On a thread of its own: whoever calls may itself be part of a runtime, which must not
+        // wait.
         let _ = std::thread::spawn(move || self.runtime.shutdown_timeout(STOP_MAX)).join();
     }
 }
@@ -77,8 +78,8 @@ pub struct Service {
     pub limits: Limits,
 }
 
-/// Serves SQL on `listener`. Whoever can connect may read the ledger, and do what the roles may whose
-/// names it gives.
+/// Serves SQL on `listener`. Whoever can connect may read the ledger, and do what the roles may
+/// whose names it gives.
 ///
 /// # Errors
 /// [`ServeError`]; nothing is left running.

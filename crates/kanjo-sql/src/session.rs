@@ -281,8 +281,8 @@ impl From<SqlError> for Failed {
 }
 
 impl Failed {
-    /// May a statement of its own be planned again after this? A row with a number that another node
-    /// has taken gets another number.
+    /// May a statement of its own be planned again after this? A row with a number that another
+    /// node has taken gets another number.
     fn may_repeat(&self, numbered: bool) -> bool {
         self.error.code == "40001" || numbered && self.result == Some(ResultCode::RowExists)
     }
@@ -323,8 +323,8 @@ async fn submit(
     }
 }
 
-/// Is it certain that nothing was taken? A node that said no, and not that it can't tell any more, or
-/// can't find what it has taken before.
+/// Is it certain that nothing was taken? A node that said no, and not that it can't tell any more,
+/// or can't find what it has taken before.
 fn was_not_taken(error: &ClientError) -> bool {
     match error {
         ClientError::Refused { status, body } => *status != 404 && body.code != "outcome_unknown",

@@ -114,7 +114,8 @@ impl Shortcut {
     }
 }
 
-/// Does a value of one type mean the same in a column of the other? Drivers send all integers in one.
+/// Does a value of one type mean the same in a column of the other? Drivers send all integers in
+/// one.
 fn agree(value: &DataType, column: &DataType) -> bool {
     value == column || value.is_signed_integer() && column.is_signed_integer()
 }

@@ -89,8 +89,8 @@ pub(crate) fn parse(
 /// Most tables that a statement reads when the queries of WITH are put in wherever they are named.
 const READS_MAX: u64 = 1_000;
 
-/// Refuses queries of WITH that multiply: the planner puts each in wherever it is named, and can't be
-/// interrupted.
+/// Refuses queries of WITH that multiply: the planner puts each in wherever it is named, and can't
+/// be interrupted.
 fn bound_names(statement: &Statement) -> Result<(), SqlError> {
     /// Names of queries, and what each of them reads; what all of the statement reads.
     #[derive(Default)]
@@ -255,8 +255,8 @@ fn is_session_name(name: &str) -> bool {
     matches!(name, "current_user" | "session_user" | "current_role")
 }
 
-/// Puts the role's name where a statement asks who it is, and the version where it asks for that. In
-/// definitions they stay what they are.
+/// Puts the role's name where a statement asks who it is, and the version where it asks for that.
+/// In definitions they stay what they are.
 fn name_session(statement: &mut Statement, role: &str) {
     struct Names<'a>(&'a str);
     impl VisitorMut for Names<'_> {
@@ -382,8 +382,8 @@ fn ask(statement: Statement) -> Result<Ask, SqlError> {
     }
 }
 
-/// What SET says. Most settings mean nothing here and are taken without effect, because drivers send
-/// them; what would make a difference is done, or refused.
+/// What SET says. Most settings mean nothing here and are taken without effect, because drivers
+/// send them; what would make a difference is done, or refused.
 fn setting(text: &str) -> Result<Setting, SqlError> {
     let text = text.to_lowercase();
     let words: Vec<&str> = text

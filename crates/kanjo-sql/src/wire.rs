@@ -138,8 +138,8 @@ impl Handler {
 
 #[async_trait]
 impl SimpleQueryHandler for Handler {
-    /// Statement by statement, each answered before the next one begins. Several that come together,
-    /// without BEGIN, are one transaction, as in PostgreSQL.
+    /// Statement by statement, each answered before the next one begins. Several that come
+    /// together, without BEGIN, are one transaction, as in PostgreSQL.
     async fn on_query<C>(&self, client: &mut C, query: Query) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -234,7 +234,8 @@ impl Handler {
     }
 }
 
-/// Sends an answer, with its columns or without, and takes note of what it means for the transaction.
+/// Sends an answer, with its columns or without, and takes note of what it means for the
+/// transaction.
 async fn respond<C>(client: &mut C, response: Response, describe: bool) -> PgWireResult<()>
 where
     C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send,

@@ -1,6 +1,7 @@
-//! Concurrent transactions over registers and a list of them, drawn at random: what came of them must be
-//! what some order of them, one after the other, would have given. The version of a row that each
-//! read says which transaction it came after (after Elle, Kingsbury and Alvaro, VLDB 2020).
+//! Concurrent transactions over registers and a list of them, drawn at random: what came of them
+//! must be what some order of them, one after the other, would have given. The version of a row
+//! that each read says which transaction it came after (after Elle, Kingsbury and Alvaro, VLDB
+//! 2020).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)] // A test may.
 
@@ -71,8 +72,8 @@ async fn transaction(client: &Client, id: i64, rng: &mut ChaCha8Rng) -> Option<D
     }
 }
 
-/// Who must come before whom: writes before what read or overwrote them, reads before what overwrote
-/// what they read, and the same for rows of the list.
+/// Who must come before whom: writes before what read or overwrote them, reads before what
+/// overwrote what they read, and the same for rows of the list.
 fn edges(all: &BTreeMap<i64, Done>) -> Vec<(i64, i64)> {
     let mut edges = Vec::new();
     // By register and value that was overwritten: who did it. Two would be a lost update.

@@ -141,7 +141,12 @@ async fn conflicts_are_left_alone_or_become_updates() {
 async fn an_order_is_paid_and_marked_in_one_transaction_or_not_at_all() {
     let node = Node::start();
     let alice = node.connect("alice").await;
-    run(&alice, "CREATE TABLE invoices (id int PRIMARY KEY, payer text NOT NULL REFERENCES wallets, amount numeric(20, 0) NOT NULL, paid boolean NOT NULL DEFAULT false)").await;
+    run(
+        &alice,
+        "CREATE TABLE invoices (id int PRIMARY KEY, payer text NOT NULL REFERENCES wallets, \
+         amount numeric(20, 0) NOT NULL, paid boolean NOT NULL DEFAULT false)",
+    )
+    .await;
     run(&alice, "GRANT SELECT, UPDATE ON invoices TO bob").await;
     let (payer, payee) = (node.wallet("bob"), node.wallet("alice"));
     run(
@@ -307,7 +312,12 @@ async fn statements_of_their_own_are_planned_again_until_they_fit() {
 async fn prepared_changes_take_typed_parameters() {
     let node = Node::start();
     let alice = node.connect("alice").await;
-    run(&alice, "CREATE TABLE kinds (id int PRIMARY KEY, a boolean, b smallint, c bigint, d text, e bytea, f numeric(20, 4), g jsonb)").await;
+    run(
+        &alice,
+        "CREATE TABLE kinds (id int PRIMARY KEY, a boolean, b smallint, c bigint, \
+         d text, e bytea, f numeric(20, 4), g jsonb)",
+    )
+    .await;
     let sql =
         "INSERT INTO kinds (id, a, b, c, d, e) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id, d";
     let insert = alice.prepare(sql).await.unwrap();
@@ -370,8 +380,10 @@ async fn tables_and_rows_are_there_after_a_restart_and_change_their_shape() {
     assert_eq!(code(&alice, "DROP TABLE products").await, "2BP01");
     run(&alice, "DROP TABLE orders; DROP VIEW cheap; ALTER TABLE products RENAME TO goods").await;
     assert_eq!(one(&alice, "SELECT count(*) FROM goods").await, "3");
-    let names = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' AND table_name IN ('goods', 'orders', 'wallets') ORDER BY 1";
+    let names = "SELECT table_name FROM information_schema.tables \
+        WHERE table_schema = 'public' AND table_name IN ('goods', 'orders', 'wallets') ORDER BY 1";
     assert_eq!(lines(&alice, names).await, ["goods", "wallets"]);
-    let columns = "SELECT attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE c.relname = 'goods' ORDER BY attnum";
+    let columns = "SELECT attname FROM pg_catalog.pg_attribute a \
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid WHERE c.relname = 'goods' ORDER BY attnum";
     assert_eq!(lines(&alice, columns).await.len(), 9);
 }

@@ -7,9 +7,10 @@
 //!                                              └▶ older ones, as long as a snapshot can see them
 //! ```
 //! One thread applies blocks in order; any number of readers hold [`Snapshot`]s. A reader locks one
-//! partition for one batch of rows, so that neither waits for the other for long. Of the tables that
-//! have very many rows only the values are kept ([`Content`]); the hashes that link them stand in the
-//! log, at the place that [`Version::at`] names, and [`LogSource`] reads them when they are asked for.
+//! partition for one batch of rows, so that neither waits for the other for long. Of the tables
+//! that have very many rows only the values are kept ([`Content`]); the hashes that link them stand
+//! in the log, at the place that [`Version::at`] names, and [`LogSource`] reads them when they are
+//! asked for.
 
 mod chain;
 mod source;

@@ -1,13 +1,13 @@
 //! All tables, and the snapshots that are open.
 //!
 //! # Invariants
-//! - A snapshot sees of every row the newest version made at or below its height, and no other, until
-//!   it is dropped or expires.
+//! - A snapshot sees of every row the newest version made at or below its height, and no other,
+//!   until it is dropped or expires.
 //! - [`View::apply`] raises the height after the block's last row is in, so no snapshot sees half a
-//!   block. Until then the versions below stay, because a snapshot may still be opened at the height
-//!   before.
-//! - An expired snapshot is marked before anything it needs is dropped, and a reader looks at the mark
-//!   while it holds the partition's lock: what it has read before the mark was whole.
+//!   block. Until then the versions below stay, because a snapshot may still be opened at the
+//!   height before.
+//! - An expired snapshot is marked before anything it needs is dropped, and a reader looks at the
+//!   mark while it holds the partition's lock: what it has read before the mark was whole.
 
 use crate::chain::Chain;
 use crate::version::Version;
@@ -148,8 +148,8 @@ impl View {
         }
     }
 
-    /// Lets go of snapshots that are too old and of rows that nobody sees any more: for when no block
-    /// comes for a while.
+    /// Lets go of snapshots that are too old and of rows that nobody sees any more: for when no
+    /// block comes for a while.
     pub fn tidy(&self) {
         let due = {
             let mut state = self.state.lock();
@@ -295,8 +295,8 @@ impl Snapshot {
         Ok(partition.rows.get(key).and_then(|chain| chain.at(self.height)).cloned())
     }
 
-    /// The next rows of a table from `from` on up to and including `to`, in the order of their keys,
-    /// at most `limit` of them; and where to go on, unless these were the last.
+    /// The next rows of a table from `from` on up to and including `to`, in the order of their
+    /// keys, at most `limit` of them; and where to go on, unless these were the last.
     ///
     /// # Errors
     /// [`SnapshotError::Expired`].

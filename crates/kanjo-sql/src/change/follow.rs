@@ -1,5 +1,6 @@
-//! What follows for rows that reference a row which goes: ON DELETE CASCADE and SET NULL. The ledger
-//! sees the row changes that come of it, and refuses what would leave a reference without a target.
+//! What follows for rows that reference a row which goes: ON DELETE CASCADE and SET NULL. The
+//! ledger sees the row changes that come of it, and refuses what would leave a reference without a
+//! target.
 
 use super::{Work, definition};
 use crate::define::Relation;
@@ -54,8 +55,8 @@ impl Work<'_> {
         keys
     }
 
-    /// Rows that reference one of `targets`, in one pass over their table. The ledger sees to it that
-    /// no reference is left without a target, so what is read here is no condition.
+    /// Rows that reference one of `targets`, in one pass over their table. The ledger sees to it
+    /// that no reference is left without a target, so what is read here is no condition.
     async fn referencing(
         &self,
         key: &Key,
@@ -121,8 +122,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A row gets other values: those that reference what changes keep it from doing so. (The ledger
-    /// would find it, too; here it can be said which.)
+    /// A row gets other values: those that reference what changes keep it from doing so. (The
+    /// ledger would find it, too; here it can be said which.)
     pub(super) async fn follow_update(
         &self,
         relation: &Relation,

@@ -1,8 +1,8 @@
 //! INSERT, UPDATE, DELETE and TRUNCATE, planned to drafts of rows.
 //!
-//! The relational part (what to insert, which rows fit, new values) is a query that the engine runs on
-//! the transaction's snapshot and drafts. What comes of it is checked here as the ledger will check it
-//! again: types, NOT NULL, CHECK, primary key. Unique constraints and foreign keys are the
+//! The relational part (what to insert, which rows fit, new values) is a query that the engine runs
+//! on the transaction's snapshot and drafts. What comes of it is checked here as the ledger will
+//! check it again: types, NOT NULL, CHECK, primary key. Unique constraints and foreign keys are the
 //! ledger's, when the transaction commits.
 
 mod conflict;

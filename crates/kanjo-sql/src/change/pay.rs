@@ -1,6 +1,6 @@
-//! Payments in SQL: `SELECT kanjo.pay(from, to, token, amount [, reference]) [FROM …]`, one for each
-//! row. They are part of the transaction: money moves when it commits, with all of its rows or not
-//! at all (mission M1).
+//! Payments in SQL: `SELECT kanjo.pay(from, to, token, amount [, reference]) [FROM …]`, one for
+//! each row. They are part of the transaction: money moves when it commits, with all of its rows or
+//! not at all (mission M1).
 
 use super::{Returned, Work, parsed};
 use crate::error::{SqlError, code};

@@ -10,7 +10,8 @@ use datafusion::sql::sqlparser::ast::{SelectItem, Statement};
 use kanjo_types::row::Value;
 use std::sync::Arc;
 
-/// The rows that were written, under a name of their own: sub-queries find the tables that they name.
+/// The rows that were written, under a name of their own: sub-queries find the tables that they
+/// name.
 pub(crate) const WRITTEN: &str = "kanjo_written";
 
 /// The query of RETURNING over a table of that name.

@@ -158,8 +158,8 @@ pub(super) async fn update(work: &mut Work<'_>, update: Update) -> Result<Outcom
     Ok(Outcome { tag: "UPDATE", rows: written.len(), returned, numbered: false })
 }
 
-/// Drafts new versions of rows; a changed key is a deletion and a new row, and deletions come first so
-/// that keys may change places.
+/// Drafts new versions of rows; a changed key is a deletion and a new row, and deletions come first
+/// so that keys may change places.
 async fn write(
     work: &mut Work<'_>,
     relation: &Relation,

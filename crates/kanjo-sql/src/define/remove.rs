@@ -131,7 +131,8 @@ fn changes(
     Ok(changes)
 }
 
-/// Drops the foreign keys that reference a table which goes, of tables that stay; only with CASCADE.
+/// Drops the foreign keys that reference a table which goes, of tables that stay; only with
+/// CASCADE.
 fn drop_keys(
     relation: &Relation,
     outside: Vec<Referencing>,

@@ -52,7 +52,8 @@ pub(super) fn create(create: &CreateView, names: &dyn Names) -> Result<Defined, 
 /// The text of the query, with the names that the view gives to its columns.
 fn query(create: &CreateView, name: &str) -> Result<String, SqlError> {
     let query = create.query.to_string();
-    // The parser's way of writing values back is not exact: what would mean something else is refused.
+    // The parser's way of writing values back is not exact: what would mean something else is
+    // refused.
     let again = Parser::parse_sql(&PostgreSqlDialect {}, &query);
     let same = matches!(again.as_deref(), Ok([Statement::Query(again)]) if *again == create.query);
     if !same {

@@ -216,8 +216,8 @@ pub(crate) fn ranges(filters: &[&Expr], parts: &[Part]) -> Keys {
     Keys { ranges, settled }
 }
 
-/// What is left of `ranges` when the next part of the key lies in one of `spans`; `None` when it would
-/// be too many pieces.
+/// What is left of `ranges` when the next part of the key lies in one of `spans`; `None` when it
+/// would be too many pieces.
 fn narrowed(
     prefixes: &[Vec<u8>],
     spans: &[(Vec<u8>, Vec<u8>)],

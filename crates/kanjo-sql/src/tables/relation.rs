@@ -202,7 +202,8 @@ fn live(content: &Content) -> Option<Arc<Vec<Value>>> {
     row.values.as_ref().map(|values| Arc::new(values.clone()))
 }
 
-/// Hash of a row's record before the transaction, zero when it was not there; its values if it lives.
+/// Hash of a row's record before the transaction, zero when it was not there; its values if it
+/// lives.
 pub(crate) type There = (Hash, Option<Arc<Vec<Value>>>);
 
 /// The row with a key: hash of its record before the transaction, and its values if it lives.

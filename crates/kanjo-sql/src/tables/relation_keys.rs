@@ -21,8 +21,8 @@ struct Said {
     to: Option<Value>,
 }
 
-/// Does a condition narrow the range of keys? Every row is compared again, so what is found here may
-/// be too wide.
+/// Does a condition narrow the range of keys? Every row is compared again, so what is found here
+/// may be too wide.
 pub(crate) fn is_about_key(filter: &Expr, definition: &Definition) -> bool {
     definition.primary.iter().any(|at| {
         let column = definition.columns.get(usize::from(*at));

@@ -32,9 +32,9 @@ pub struct ServeArgs {
     /// Allow an address for SQL that other machines reach. It has no password and no encryption.
     #[arg(long, requires = "sql", conflicts_with = "sql_role")]
     sql_allow_remote: bool,
-    /// A SQL role that may change things: whoever connects as NAME acts as the user of this key, which
-    /// the node keeps unlocked. KEY is a name or a path; USER is needed when the user's keys have
-    /// changed since it was registered. Repeat it for several.
+    /// A SQL role that may change things: whoever connects as NAME acts as the user of this key,
+    /// which the node keeps unlocked. KEY is a name or a path; USER is needed when the user's keys
+    /// have changed since it was registered. Repeat it for several.
     #[arg(long, value_name = "NAME=KEY[@USER]", requires = "sql", value_parser = role)]
     sql_role: Vec<RoleArg>,
 }
@@ -88,8 +88,8 @@ pub struct ClusterServeArgs {
 }
 
 impl ServeArgs {
-    /// Takes the address, when one was given and is safe or explicitly allowed, and opens the keys of
-    /// the roles.
+    /// Takes the address, when one was given and is safe or explicitly allowed, and opens the keys
+    /// of the roles.
     pub fn listen(&self, ctx: &Context) -> Done<Sql> {
         let mut sql = self.bind()?;
         for role in &self.sql_role {
@@ -191,8 +191,8 @@ impl Sql {
         address.is_none_or(|address| address.ip().is_loopback())
     }
 
-    /// Makes roles of the unencrypted keys and the users of a home directory: for development, where
-    /// whoever reaches this machine's loopback may act as any of them.
+    /// Makes roles of the unencrypted keys and the users of a home directory: for development,
+    /// where whoever reaches this machine's loopback may act as any of them.
     pub fn act_for(&mut self, home: &Home) {
         self.home = Some(home.clone());
     }
