@@ -168,7 +168,7 @@ fn errors_have_a_code_a_place_a_hint_and_an_exit_code() {
     let refused =
         sql(&ledger.url, &[], "INSERT INTO wallets VALUES ('x');\nSELECT 'not reached';\n");
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).starts_with("ERROR 0A000: "), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).starts_with("ERROR 42501: "), "{}", text(&refused.stderr));
     assert!(text(&refused.stdout).is_empty());
 
     let nobody = format!("postgresql://127.0.0.1:{}/kanjo", kanjo_testing::free_port());
