@@ -129,8 +129,7 @@ fn crash(rounds: &str) -> Step {
     let arguments = [
         "test",
         "--release",
-        "--package",
-        "kanjo",
+        "--workspace",
         "--test",
         "crash",
         "--",
