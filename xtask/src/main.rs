@@ -32,11 +32,18 @@ type Step = Result<(), String>;
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     command.args(arguments);
+    // What cargo says of this program: build scripts that look at it would run again, and what
+    // depends on them be compiled again, as often as somebody calls cargo by hand in between.
+    let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in env::vars().filter(|(name, _)| own(name)) {
+        command.env_remove(name);
+    }
     command
 }
 
 fn run(command: &mut Command) -> Step {
-    let shown = format!("{command:?}").replace('"', "");
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let shown = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
     eprintln!("\n▸ {shown}");
     let started = Instant::now();
     match command.status() {
@@ -126,16 +133,8 @@ fn unit() -> Step {
 }
 
 fn crash(rounds: &str) -> Step {
-    let arguments = [
-        "test",
-        "--release",
-        "--workspace",
-        "--test",
-        "crash",
-        "--",
-        "--ignored",
-        "--nocapture",
-    ];
+    let arguments =
+        ["test", "--release", "--workspace", "--test", "crash", "--", "--ignored", "--nocapture"];
     run(cargo(&arguments).env("KANJO_CRASH_ROUNDS", rounds))
 }
 
